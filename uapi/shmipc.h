@@ -1,0 +1,547 @@
+/* SPDX-License-Identifier: ((GPL-2.0-only WITH Linux-syscall-note) OR MIT) */
+/*
+ * shmipc.h - the ABI of /dev/shmipc
+ *
+ * This file is the specification. Every request takes a pointer to a struct
+ * whose first word, @size, is the size that the caller was compiled with. A
+ * longer struct than the module knows is accepted when the unknown tail is
+ * zero, a shorter one (down to the size of the first version) is read as if
+ * its missing tail were zero. Fields named @out_* are written by the module,
+ * also when the caller's struct is shorter: what does not fit is left out.
+ * Layouts are the same for 32-bit callers.
+ *
+ * ABI changelog (SHMIPC_ABI):
+ *	1	first version: QUERY, SEG_CREATE, SEG_INFO, SEG_GRANT, SEG_REVOKE,
+ *		BIND, ACCEPT, CONNECT, SYNC, CLOSE
+ *
+ * Errors have one meaning each:
+ *	ENOTTY		unknown request
+ *	E2BIG		the struct has a non-zero tail that the module does not know
+ *	EINVAL		struct too small, reserved field not zero, malformed value
+ *	EOPNOTSUPP	known field, unknown flag or value
+ *	EFAULT		bad user pointer
+ *	ENOENT		no such handle, slot or name (here: in this network namespace)
+ *	EBADF		a handle of another kind
+ *	EOVERFLOW	arithmetic overflow
+ *	EDQUOT		a cap of the user
+ *	ENOSPC		a cap of the machine or of this endpoint
+ *	ENOMEM		allocator or memory cgroup
+ *	EACCES		mode, uid or protection forbids it
+ *	EADDRINUSE	the name is taken
+ *	ECONNREFUSED	the listener went away before it accepted
+ *	EAGAIN		would block: nothing to accept, or the backlog is full
+ *	ETIMEDOUT	the timeout passed (CONNECT)
+ *	EINTR		a signal came (CONNECT, ACCEPT; SYNC reports it in out_flags)
+ *	EBUSY		lost a race, or still in use
+ *	ESTALE		this attachment was handed over, or the endpoint is dead
+ *	EPERM		called by a process that is not the endpoint's
+ *	EPIPE		the peer is gone
+ *	EEXIST		that slot is in use already
+ *	ENOTCONN	the session is not accepted yet
+ *	EOWNERDEAD	reserved: an orphan holds the name
+ *
+ * Reserved request numbers, so that programs of the next versions and this one
+ * never meet under one number: 0x10-0x1f giving and freezing segments,
+ * 0x20-0x2f handover (offer, adopt, list, yield, commit), 0x30-0x3f files.
+ */
+#ifndef _UAPI_LINUX_SHMIPC_H
+#define _UAPI_LINUX_SHMIPC_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define SHMIPC_ABI		1
+#define SHMIPC_ABI_OLDEST	1	/* the oldest callers that the module still serves */
+
+#define SHMIPC_IOC_MAGIC	0xe9
+#define SHMIPC_IOC(nr)		_IO(SHMIPC_IOC_MAGIC, nr)
+
+#define SHMIPC_IOC_QUERY	SHMIPC_IOC(0x00)
+#define SHMIPC_IOC_SYNC		SHMIPC_IOC(0x01)
+#define SHMIPC_IOC_CLOSE	SHMIPC_IOC(0x02)
+#define SHMIPC_IOC_SEG_CREATE	SHMIPC_IOC(0x03)
+#define SHMIPC_IOC_SEG_INFO	SHMIPC_IOC(0x04)
+#define SHMIPC_IOC_SEG_GRANT	SHMIPC_IOC(0x05)
+#define SHMIPC_IOC_SEG_REVOKE	SHMIPC_IOC(0x06)
+#define SHMIPC_IOC_BIND		SHMIPC_IOC(0x07)
+#define SHMIPC_IOC_ACCEPT	SHMIPC_IOC(0x08)
+#define SHMIPC_IOC_CONNECT	SHMIPC_IOC(0x09)
+
+/* Limits that are part of the ABI. Those that may change are in QUERY. */
+#define SHMIPC_NAME_MAX		63	/* bytes, [A-Za-z0-9._:/-], no terminator needed */
+#define SHMIPC_META_MAX		256	/* bytes of metadata with a CONNECT */
+#define SHMIPC_NOTIFY_MAX	1024	/* notify[] entries a SYNC */
+#define SHMIPC_EVENTS_MAX	1024	/* events a SYNC */
+#define SHMIPC_BACKLOG_MAX	4096
+#define SHMIPC_SLOTS_MAX	1024	/* grants a session and direction */
+#define SHMIPC_TIMEOUT_NONE	((__u64)~0ULL)	/* wait for ever */
+#define SHMIPC_UID_ANY		((__u32)~0U)
+
+/*
+ * Handles are 32-bit, local to an endpoint, never 0 and not reused soon.
+ * Handle 0 means "none", in CLOSE the endpoint itself.
+ */
+
+/* ---- the anchor page ---------------------------------------------------- */
+
+/**
+ * struct shmipc_anchor - what the module writes for an endpoint
+ *
+ * The first mmap of a file opened on /dev/shmipc is its anchor: offset 0, one
+ * page, PROT_READ, MAP_SHARED, once. It binds the endpoint to the address space
+ * that made it. The endpoint dies when this mapping goes (exit, kill, exec,
+ * munmap), whoever still holds the file. Every other request but QUERY needs
+ * the anchor first (EINVAL without).
+ *
+ * @ready: bumped each time an object is put on the empty or non-empty ready
+ *	list. A program that spins reads this word instead of calling SYNC. It is
+ *	a hint that is never late: it changes before the waiter is woken.
+ * @state: SHMIPC_STATE_*.
+ */
+struct shmipc_anchor {
+	__u32 ready;
+	__u32 state;
+};
+
+#define SHMIPC_STATE_LIVE	0
+#define SHMIPC_STATE_DEAD	1
+#define SHMIPC_STATE_MOVED	2	/* reserved: handed over */
+
+/* ---- QUERY -------------------------------------------------------------- */
+
+/**
+ * struct shmipc_query - version, features, limits and the caller's usage
+ *
+ * @size: sizeof(struct shmipc_query)
+ * @flags: 0
+ * @out_abi: SHMIPC_ABI of the module
+ * @out_abi_oldest: oldest SHMIPC_ABI that it still serves
+ * @out_features: SHMIPC_FEATURE_* bits
+ * @out_page_size: granularity of segment lengths and offsets
+ * @out_max_notify: notify[] entries a SYNC
+ * @out_max_segment: largest segment, bytes
+ * @out_user_pages: pages charged to the caller's user
+ * @out_user_pages_max: cap of those
+ * @out_total_pages: pages charged on the machine
+ * @out_total_pages_max: cap of those
+ * @out_endpoints_max: cap on endpoints
+ * @out_sessions_max: cap on sessions
+ * @out_version: text of the module's version, zero-terminated
+ */
+struct shmipc_query {
+	__u32 size;
+	__u32 flags;
+	__u32 out_abi;
+	__u32 out_abi_oldest;
+	__aligned_u64 out_features;
+	__u32 out_page_size;
+	__u32 out_max_notify;
+	__aligned_u64 out_max_segment;
+	__aligned_u64 out_user_pages;
+	__aligned_u64 out_user_pages_max;
+	__aligned_u64 out_total_pages;
+	__aligned_u64 out_total_pages_max;
+	__u32 out_endpoints_max;
+	__u32 out_sessions_max;
+	__u8 out_version[32];
+};
+
+#define SHMIPC_FEATURE_STREAMS	(1ULL << 0)	/* all that ABI 1 describes */
+
+/* ---- segments ----------------------------------------------------------- */
+
+/**
+ * struct shmipc_seg_create - allocate pinned, zeroed, charged pages
+ *
+ * The endpoint becomes the owner: the only one that may map them writable.
+ *
+ * @size: sizeof(struct shmipc_seg_create)
+ * @flags: 0; SHMIPC_SEG_PINNABLE is reserved (EOPNOTSUPP)
+ * @length: bytes, > 0, rounded up to whole pages
+ * @out_length: bytes that were allocated
+ * @out_offset: where mmap finds it on this endpoint's file
+ * @out_handle: the segment
+ * @__reserved: 0
+ *
+ * Errors: EINVAL length 0 or over out_max_segment, EOVERFLOW, EDQUOT, ENOSPC,
+ * ENOMEM, EINTR (killed while it allocated).
+ */
+struct shmipc_seg_create {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 length;
+	__aligned_u64 out_length;
+	__aligned_u64 out_offset;
+	__u32 out_handle;
+	__u32 __reserved;
+};
+
+#define SHMIPC_SEG_PINNABLE	(1U << 0)
+
+/**
+ * struct shmipc_seg_info - describe an own segment, or one that a peer granted
+ *
+ * @size: sizeof(struct shmipc_seg_info)
+ * @flags: 0: @handle is a segment of this endpoint. SHMIPC_SEG_OF_PEER:
+ *	@handle is a session and @slot the slot that its peer granted.
+ * @handle: segment or session
+ * @slot: 0 without SHMIPC_SEG_OF_PEER
+ * @out_length: bytes
+ * @out_offset: where mmap finds it on this endpoint's file
+ * @out_rights: SHMIPC_RIGHT_* that this endpoint has now
+ * @out_grants: how many grants of it exist (own segments; else 0)
+ *
+ * Errors: ENOENT, EBADF, ENOTCONN (session not accepted yet).
+ */
+struct shmipc_seg_info {
+	__u32 size;
+	__u32 flags;
+	__u32 handle;
+	__u32 slot;
+	__aligned_u64 out_length;
+	__aligned_u64 out_offset;
+	__u32 out_rights;
+	__u32 out_grants;
+};
+
+#define SHMIPC_SEG_OF_PEER	(1U << 0)
+
+#define SHMIPC_RIGHT_READ	(1U << 0)
+#define SHMIPC_RIGHT_WRITE	(1U << 1)
+
+/**
+ * struct shmipc_seg_grant - let a session's peer map a segment read-only
+ *
+ * @size: sizeof(struct shmipc_seg_grant)
+ * @flags: 0
+ * @session: the session
+ * @segment: a segment that this endpoint owns
+ * @slot: the name that the peer will know it by, < SHMIPC_SLOTS_MAX, chosen by
+ *	the caller, unique among its grants in this session. Slot 0 is the
+ *	segment that came with CONNECT or ACCEPT.
+ * @__reserved: 0
+ *
+ * Errors: ENOENT, EBADF, EINVAL slot, EEXIST slot in use, EPIPE.
+ */
+struct shmipc_seg_grant {
+	__u32 size;
+	__u32 flags;
+	__u32 session;
+	__u32 segment;
+	__u32 slot;
+	__u32 __reserved;
+};
+
+/**
+ * struct shmipc_seg_revoke - take a grant back
+ *
+ * When it returns, the peer's mappings of it are gone: a touch is SIGBUS.
+ *
+ * @size: sizeof(struct shmipc_seg_revoke)
+ * @flags: 0
+ * @session: the session
+ * @slot: the slot that it was granted under
+ *
+ * Errors: ENOENT, EBADF.
+ */
+struct shmipc_seg_revoke {
+	__u32 size;
+	__u32 flags;
+	__u32 session;
+	__u32 slot;
+};
+
+/* ---- names and sessions ------------------------------------------------- */
+
+/**
+ * struct shmipc_bind - take a name and listen
+ *
+ * @size: sizeof(struct shmipc_bind)
+ * @flags: SHMIPC_BIND_OWNER: @uid and @gid are set. Others EOPNOTSUPP.
+ * @name: pointer to the name
+ * @name_len: bytes of it, 1 to SHMIPC_NAME_MAX
+ * @mode: permission bits 0222: who may connect (write permission, as a file's)
+ * @uid: owner in the caller's user namespace; needs SHMIPC_BIND_OWNER and, when it
+ *	is not the caller's, CAP_CHOWN. Default: the caller's euid.
+ * @gid: likewise; a group that the caller is in
+ * @backlog: connections that may wait for ACCEPT, 1 to SHMIPC_BACKLOG_MAX
+ * @max_per_uid: sessions that one uid may have on this listener; 0: 64
+ * @causes: causes that the caller wants for the listener (SHMIPC_CAUSE_ACCEPT)
+ * @out_handle: the listener
+ * @cookie: comes back in events
+ *
+ * A name that begins with "u<uid>/" may be bound by that uid alone (EACCES).
+ * Names are of the caller's network namespace.
+ *
+ * Errors: EINVAL name, backlog; EACCES; EADDRINUSE; EDQUOT the user has its share of all
+ * listeners; ENOSPC; ENOMEM.
+ */
+struct shmipc_bind {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 name;
+	__u32 name_len;
+	__u32 mode;
+	__u32 uid;
+	__u32 gid;
+	__u32 backlog;
+	__u32 max_per_uid;
+	__u32 causes;
+	__u32 out_handle;
+	__aligned_u64 cookie;
+};
+
+#define SHMIPC_BIND_OWNER	(1U << 0)
+
+/**
+ * struct shmipc_peer - who is at the other end, as the kernel knows it
+ *
+ * @uid: euid when the peer opened /dev/shmipc, in the reader's user namespace
+ * @gid: egid likewise
+ * @pid: process, in the reader's pid namespace; 0 when it can't be seen there
+ * @__reserved: 0
+ */
+struct shmipc_peer {
+	__u32 uid;
+	__u32 gid;
+	__u32 pid;
+	__u32 __reserved;
+};
+
+/**
+ * struct shmipc_accept - take one connection off a listener
+ *
+ * Does not block: EAGAIN when none waits; SYNC tells when one comes.
+ *
+ * @size: sizeof(struct shmipc_accept)
+ * @flags: SHMIPC_ACCEPT_HOME: the session is made on the endpoint behind @home_fd
+ * @listener: the listener
+ * @segment: a segment of the endpoint that gets the session; granted to the peer
+ *	as slot 0 together with the acceptance
+ * @home_fd: an open /dev/shmipc of the same address space; 0 without the flag
+ * @causes: causes wanted for the session
+ * @cookie: comes back in events
+ * @meta: buffer for the connector's metadata, or 0
+ * @meta_len: its size; the rest is cut off
+ * @out_meta_len: bytes that the connector sent
+ * @out_session: the session's handle, on the endpoint that got it
+ * @__reserved: 0
+ * @out_peer: the connector
+ *
+ * Errors: ENOENT, EBADF (also @home_fd), EAGAIN, EFAULT, EACCES the home has another uid than the
+ * listener, ESTALE the home is dead, ENOSPC, ENOMEM.
+ */
+struct shmipc_accept {
+	__u32 size;
+	__u32 flags;
+	__u32 listener;
+	__u32 segment;
+	__s32 home_fd;
+	__u32 causes;
+	__aligned_u64 cookie;
+	__aligned_u64 meta;
+	__u32 meta_len;
+	__u32 out_meta_len;
+	__u32 out_session;
+	__u32 __reserved;
+	struct shmipc_peer out_peer;
+};
+
+#define SHMIPC_ACCEPT_HOME	(1U << 0)
+
+/**
+ * struct shmipc_connect - ask a listener for a session
+ *
+ * @size: sizeof(struct shmipc_connect)
+ * @flags: SHMIPC_CONNECT_NONBLOCK: return at once; CAUSE_CONNECTED tells when it
+ *	was accepted, CAUSE_PEER_CLOSED or CAUSE_PEER_DIED when it will not be.
+ *	SHMIPC_CONNECT_EXPECT_UID: only a listener whose endpoint has @expect_uid.
+ * @name: pointer to the name
+ * @name_len: bytes of it
+ * @expect_uid: in the caller's user namespace; 0 without the flag
+ * @segment: a segment of this endpoint, granted to the acceptor as slot 0
+ * @causes: causes wanted for the session
+ * @cookie: comes back in events
+ * @timeout_ns: how long to wait for the acceptance; SHMIPC_TIMEOUT_NONE
+ * @meta: metadata for the acceptor, or 0
+ * @meta_len: bytes of it, up to SHMIPC_META_MAX
+ * @out_session: the session's handle
+ * @out_peer: the listener's endpoint
+ *
+ * A blocking CONNECT that fails leaves nothing behind.
+ *
+ * Errors: EINVAL name, meta; ENOENT no such listener; EACCES mode or uid; EAGAIN
+ * backlog full; EDQUOT sessions of this uid; ENOSPC; ENOMEM; ECONNREFUSED closed or
+ * died meanwhile; ETIMEDOUT; EINTR; ESTALE this endpoint was closed meanwhile.
+ */
+struct shmipc_connect {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 name;
+	__u32 name_len;
+	__u32 expect_uid;
+	__u32 segment;
+	__u32 causes;
+	__aligned_u64 cookie;
+	__aligned_u64 timeout_ns;
+	__aligned_u64 meta;
+	__u32 meta_len;
+	__u32 out_session;
+	struct shmipc_peer out_peer;
+};
+
+#define SHMIPC_CONNECT_NONBLOCK		(1U << 0)
+#define SHMIPC_CONNECT_EXPECT_UID	(1U << 1)
+
+/* ---- events ------------------------------------------------------------- */
+
+/*
+ * Causes. The low half belongs to the two peers of a session: what one rings, the
+ * other receives, and the module gives it no meaning. The high half is the module's.
+ * Only causes that were enabled (@causes of BIND, ACCEPT, CONNECT) are delivered;
+ * the low half is always enabled.
+ */
+#define SHMIPC_CAUSE_USER		0x0000ffffU
+#define SHMIPC_CAUSE_ACCEPT		(1U << 16)	/* a connection waits on a listener */
+#define SHMIPC_CAUSE_CONNECTED		(1U << 17)	/* a CONNECT was accepted */
+#define SHMIPC_CAUSE_PEER_CLOSED	(1U << 18)	/* the peer closed its side */
+#define SHMIPC_CAUSE_PEER_DIED		(1U << 19)	/* the peer's address space ended */
+#define SHMIPC_CAUSE_PEER_CHANGED	(1U << 20)	/* reserved: handed over */
+#define SHMIPC_CAUSE_GIVEN		(1U << 21)	/* reserved: a segment was given */
+#define SHMIPC_CAUSE_FD			(1U << 22)	/* reserved: a file was sent */
+#define SHMIPC_CAUSE_OFFER		(1U << 23)	/* reserved: an offer moved on */
+
+/**
+ * struct shmipc_notify - ring a session's peer
+ * @handle: the session
+ * @bits: causes of the low half, not 0
+ */
+struct shmipc_notify {
+	__u32 handle;
+	__u32 bits;
+};
+
+/**
+ * struct shmipc_ready - one object that has causes pending
+ * @cookie: from BIND, ACCEPT or CONNECT
+ * @handle: the object
+ * @causes: SHMIPC_CAUSE_*, taken: they will not come again
+ */
+struct shmipc_ready {
+	__aligned_u64 cookie;
+	__u32 handle;
+	__u32 causes;
+};
+
+/**
+ * struct shmipc_sync - ring doorbells, then wait for events
+ *
+ * First every notify entry in order: the bits are OR-ed into the peer side's causes,
+ * the side goes on its endpoint's ready list, one waiter wakes. Then, with
+ * SHMIPC_SYNC_WAIT, events are taken off the own ready list; if there is none the call
+ * sleeps until there is one, the timeout, or a signal. Without SHMIPC_SYNC_WAIT
+ * and with @max_events > 0 it takes what is there.
+ *
+ * @size: sizeof(struct shmipc_sync)
+ * @flags: SHMIPC_SYNC_WAIT
+ * @notify: pointer to struct shmipc_notify[], or 0 to use @one when nr_notify is 1
+ * @nr_notify: 0 to SHMIPC_NOTIFY_MAX
+ * @max_events: 0 to SHMIPC_EVENTS_MAX; > 0 with SHMIPC_SYNC_WAIT
+ * @events: pointer to struct shmipc_ready[], or 0 to use @out_one when max_events is 1
+ * @wait_on: session whose events alone are taken and waited for; 0: all
+ * @out_nr_events: how many were taken
+ * @timeout_ns: relative; SHMIPC_TIMEOUT_NONE; 0 never sleeps. On return: what is left
+ *	of it (unchanged when SHMIPC_TIMEOUT_NONE)
+ * @one: the notify entry when @notify is 0
+ * @out_one: the event when @events is 0
+ * @out_flags: SHMIPC_SYNC_INTERRUPTED a signal ended the wait, SHMIPC_SYNC_TIMED_OUT,
+ *	SHMIPC_SYNC_NOTIFY_FAILED a notify entry was bad (then it did not wait)
+ * @out_errno: with NOTIFY_FAILED: the first entry's errno (positive), else 0
+ * @out_index: with NOTIFY_FAILED: that entry's index
+ * @__reserved: 0
+ *
+ * A bad entry stops no other. A peer that is gone is no error here: its death comes
+ * as an event. Ringing is a release, taking an event an acquire; ringing is fully
+ * ordered. Events that could not be copied out go back to the head of the list.
+ *
+ * Errors: EINVAL, EOPNOTSUPP, EFAULT, ENOENT/EBADF for wait_on, EPERM, ESTALE. Never
+ * EINTR or a restart: INTERRUPTED in out_flags.
+ */
+struct shmipc_sync {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 notify;
+	__aligned_u64 events;
+	__u32 nr_notify;
+	__u32 max_events;
+	__u32 wait_on;
+	__u32 out_nr_events;
+	__aligned_u64 timeout_ns;
+	struct shmipc_notify one;
+	struct shmipc_ready out_one;
+	__u32 out_flags;
+	__u32 out_errno;
+	__u32 out_index;
+	__u32 __reserved;
+};
+
+#define SHMIPC_SYNC_WAIT		(1U << 0)
+
+#define SHMIPC_SYNC_INTERRUPTED		(1U << 0)
+#define SHMIPC_SYNC_TIMED_OUT		(1U << 1)
+#define SHMIPC_SYNC_NOTIFY_FAILED	(1U << 2)
+
+/* ---- CLOSE -------------------------------------------------------------- */
+
+/**
+ * struct shmipc_close - drop a handle
+ *
+ * Closing a session ends every grant made through it by this side when
+ * SHMIPC_CLOSE_REVOKE is set (the peer's mappings are zapped at once); without, the
+ * peer keeps what it mapped until it closes too, charged to its user from now on.
+ * Closing a segment drops the owner's right and mappings; peers it was granted to keep
+ * theirs. Closing a listener refuses who still waits. Closing handle 0 ends the endpoint
+ * in good order: peers get CAUSE_PEER_CLOSED and not CAUSE_PEER_DIED.
+ *
+ * @size: sizeof(struct shmipc_close)
+ * @flags: SHMIPC_CLOSE_REVOKE
+ * @handle: what to close
+ * @reason: for the peer of a session; 0 for the others. Kept; no request of this ABI reads it yet.
+ *
+ * Errors: ENOENT, EINVAL.
+ */
+struct shmipc_close {
+	__u32 size;
+	__u32 flags;
+	__u32 handle;
+	__u32 reason;
+};
+
+#define SHMIPC_CLOSE_REVOKE	(1U << 0)
+
+/* ---- layout, checked wherever the compiler can --------------------------- */
+
+#if defined(__cplusplus) && __cplusplus >= 201103L
+#define __SHMIPC_ASSERT(cond)	static_assert(cond, #cond)
+#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+#define __SHMIPC_ASSERT(cond)	_Static_assert(cond, #cond)
+#else
+#define __SHMIPC_ASSERT(cond)	extern char __shmipc_assert[(cond) ? 1 : -1]
+#endif
+
+__SHMIPC_ASSERT(sizeof(struct shmipc_anchor) == 8);
+__SHMIPC_ASSERT(sizeof(struct shmipc_query) == 112);
+__SHMIPC_ASSERT(sizeof(struct shmipc_seg_create) == 40);
+__SHMIPC_ASSERT(sizeof(struct shmipc_seg_info) == 40);
+__SHMIPC_ASSERT(sizeof(struct shmipc_seg_grant) == 24);
+__SHMIPC_ASSERT(sizeof(struct shmipc_seg_revoke) == 16);
+__SHMIPC_ASSERT(sizeof(struct shmipc_bind) == 56);
+__SHMIPC_ASSERT(sizeof(struct shmipc_peer) == 16);
+__SHMIPC_ASSERT(sizeof(struct shmipc_accept) == 72);
+__SHMIPC_ASSERT(sizeof(struct shmipc_connect) == 80);
+__SHMIPC_ASSERT(sizeof(struct shmipc_notify) == 8);
+__SHMIPC_ASSERT(sizeof(struct shmipc_ready) == 16);
+__SHMIPC_ASSERT(sizeof(struct shmipc_sync) == 88);
+__SHMIPC_ASSERT(sizeof(struct shmipc_close) == 16);
+
+#endif /* _UAPI_LINUX_SHMIPC_H */
