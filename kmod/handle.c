@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/rcupdate.h>
+#include <linux/xarray.h>
+
+#include "endpoint.h"
+#include "handle.h"
+#include "listener.h"
+#include "segment.h"
+#include "session.h"
+
+/* 24 bits keep the table flat, and are long enough that no handle comes again soon. */
+#define HANDLE_LIMIT	XA_LIMIT(1, (1 << 24) - 1)
+
+/* @ep may come later, at publication. */
+void shmipc_object_init(struct shmipc_object *obj, enum shmipc_kind kind,
+			struct shmipc_endpoint *ep)
+{
+	refcount_set(&obj->ref, 1);
+	obj->kind = kind;
+	obj->ep = ep ? shmipc_endpoint_get(ep) : NULL;
+}
+
+void shmipc_object_put(struct shmipc_object *obj)
+{
+	if (!refcount_dec_and_test(&obj->ref))
+		return;
+	switch (obj->kind) {
+	case SHMIPC_KIND_SEGMENT:
+		shmipc_segment_free(shmipc_segment_of(obj));
+		break;
+	case SHMIPC_KIND_LISTENER:
+		shmipc_listener_free(shmipc_listener_of(obj));
+		break;
+	case SHMIPC_KIND_SESSION:
+		shmipc_side_free(shmipc_side_of(obj));
+		break;
+	}
+}
+
+struct shmipc_object *shmipc_handle_get_any(struct shmipc_endpoint *ep, u32 handle)
+{
+	struct shmipc_object *obj;
+
+	rcu_read_lock();
+	obj = xa_load(&ep->handles, handle);
+	if (!obj || !refcount_inc_not_zero(&obj->ref))
+		obj = ERR_PTR(-ENOENT);
+	rcu_read_unlock();
+	return obj;
+}
+
+struct shmipc_object *shmipc_handle_get(struct shmipc_endpoint *ep, u32 handle,
+					enum shmipc_kind kind)
+{
+	struct shmipc_object *obj = shmipc_handle_get_any(ep, handle);
+
+	if (!IS_ERR(obj) && obj->kind != kind) {
+		shmipc_object_put(obj);
+		return ERR_PTR(-EBADF);
+	}
+	return obj;
+}
+
+int shmipc_handle_reserve(struct shmipc_endpoint *ep, u32 *handle)
+{
+	int err;
+
+	err = xa_alloc_cyclic(&ep->handles, handle, NULL, HANDLE_LIMIT, &ep->next_handle,
+			      GFP_KERNEL_ACCOUNT);
+	if (err == -EBUSY)
+		return -ENOSPC;
+	return err < 0 ? err : 0;
+}
+
+void shmipc_handle_unreserve(struct shmipc_endpoint *ep, u32 handle)
+{
+	xa_erase(&ep->handles, handle);
+}
+
+void shmipc_handle_publish_locked(struct shmipc_endpoint *ep, struct shmipc_object *obj)
+{
+	lockdep_assert_held(&ep->lock);
+	/* Can't fail: the reservation has made room. */
+	WARN_ON_ONCE(xa_is_err(xa_store(&ep->handles, obj->handle, obj, GFP_KERNEL_ACCOUNT)));
+}
+
+int shmipc_handle_publish(struct shmipc_endpoint *ep, struct shmipc_object *obj)
+{
+	int err = 0;
+
+	mutex_lock(&ep->lock);
+	if (ep->dead)
+		err = -ESTALE;
+	else
+		shmipc_handle_publish_locked(ep, obj);
+	mutex_unlock(&ep->lock);
+	return err;
+}
+
+bool shmipc_handle_take(struct shmipc_endpoint *ep, struct shmipc_object *obj)
+{
+	return xa_cmpxchg(&ep->handles, obj->handle, obj, NULL, 0) == obj;
+}

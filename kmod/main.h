@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * main.h - what every part of the module shares
+ *
+ * An open of /dev/shmipc makes an endpoint (identity, handles, ready list) and its
+ * attachment (file, address space, anchor page, inode, wait queue). Handles name three
+ * kinds of objects: segments, listeners and sessions (one side each). A view is a
+ * segment as one endpoint may map it.
+ *
+ * Locks, outermost first:
+ *
+ *	names->mutex			the names of a network namespace
+ *	  ep->lock			handle table against death; never two
+ *	    listener->lock		queue, quotas (spin)
+ *	      session->lock		state of both sides, slots (spin)
+ *	        ep->view_lock		offsets (spin, never two)
+ *	        ep->ready_lock		ready list, causes, ep->att (spin, never two)
+ *	          att->wq.lock		the core's
+ *	        segment->lock		views of it, who is charged (spin)
+ *
+ *	mmap_lock
+ *	  view->sem			rights, against faults
+ *	    page-table lock
+ *	  ep->view_lock, ep->ready_lock
+ *
+ * What ->mmap, ->fault and vm_ops take (view->sem, view_lock, ready_lock) is never held
+ * across copy_*_user, allocation, fput or unmap_mapping_range.
+ *
+ * RCU: endpoints, attachments, sessions, listeners and views are freed after a grace period, so
+ * that ringing a doorbell takes no reference.
+ */
+#ifndef _SHMIPC_MAIN_H
+#define _SHMIPC_MAIN_H
+
+#include <linux/fs.h>
+#include <linux/types.h>
+
+#include "../uapi/shmipc.h"
+
+struct shmipc_attachment;
+struct shmipc_endpoint;
+
+/**
+ * struct shmipc_call - one request on its way
+ * @att: through which it came
+ * @ep: att's endpoint
+ * @uarg: the caller's struct
+ * @usize: its size
+ * @size: the size of @arg
+ * @arg: a private copy
+ */
+struct shmipc_call {
+	struct shmipc_attachment *att;
+	struct shmipc_endpoint *ep;
+	void __user *uarg;
+	u32 usize;
+	u32 size;
+	void *arg;
+};
+
+int shmipc_call_read(struct shmipc_call *call, u32 min_size);
+/* Copies out what was answered. Before this, nothing that it names may be published. */
+int shmipc_call_respond(struct shmipc_call *call);
+
+extern const struct file_operations shmipc_fops;
+
+/* An inode of the pseudo file system; pins it, and with it the module. */
+struct inode *shmipc_inode_new(void);
+void shmipc_inode_put(struct inode *inode);
+
+#endif

@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# The objects of shmipc.ko: a file each.
+
+shmipc-y := kmod/main.o kmod/endpoint.o kmod/handle.o kmod/segment.o kmod/view.o
+shmipc-y += kmod/session.o kmod/listener.o kmod/connect.o kmod/sync.o kmod/ready.o kmod/account.o

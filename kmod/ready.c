@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/poll.h>
+#include <linux/rcupdate.h>
+#include <linux/wait.h>
+
+#include "account.h"
+#include "endpoint.h"
+#include "handle.h"
+#include "listener.h"
+#include "ready.h"
+#include "session.h"
+
+void shmipc_ready_init(struct shmipc_source *r, u64 cookie, u32 enabled)
+{
+	INIT_LIST_HEAD(&r->link);
+	r->cookie = cookie;
+	r->enabled = enabled;
+}
+
+/*
+ * The caller is in an RCU section, which keeps @att. What there is to see was stored before; the
+ * barrier in wq_has_sleeper() pairs with that between a sleeper's queueing and its look.
+ */
+static void wake_one(struct shmipc_attachment *att, bool sync)
+{
+	if (!wq_has_sleeper(&att->wq))
+		return;
+	shmipc_total_inc(wakeups);
+	if (sync)
+		__wake_up_sync_key(&att->wq, TASK_INTERRUPTIBLE,
+				   poll_to_key(EPOLLIN | EPOLLRDNORM));
+	else
+		wake_up_interruptible_poll(&att->wq, EPOLLIN | EPOLLRDNORM);
+}
+
+/* The sequence changes before anyone is woken, with the list's lock held. */
+static struct shmipc_attachment *bump_locked(struct shmipc_endpoint *ep)
+{
+	struct shmipc_attachment *att = ep->att;
+
+	lockdep_assert_held(&ep->ready_lock);
+	if (att)
+		smp_store_release(&att->anchor->ready, att->anchor->ready + 1);
+	return att;
+}
+
+void shmipc_ready_ring(struct shmipc_endpoint *ep, struct shmipc_source *r, u32 bits, bool sync)
+{
+	struct shmipc_attachment *att = NULL;
+
+	rcu_read_lock();
+	spin_lock(&ep->ready_lock);
+	/* The ringer's earlier stores and later loads stay on their sides, bit set or not. */
+	smp_mb__after_spinlock();
+	bits &= r->enabled;
+	if (bits && !r->off) {
+		WRITE_ONCE(r->causes, r->causes | bits);
+		if (list_empty(&r->link)) {
+			list_add_tail(&r->link, &ep->ready);
+			att = bump_locked(ep);
+		}
+	}
+	spin_unlock(&ep->ready_lock);
+	if (att)
+		wake_one(att, sync);
+	rcu_read_unlock();
+}
+
+/* Who waits for this object alone must look again. */
+void shmipc_ready_off(struct shmipc_endpoint *ep, struct shmipc_source *r)
+{
+	struct shmipc_attachment *att;
+
+	rcu_read_lock();
+	spin_lock(&ep->ready_lock);
+	WRITE_ONCE(r->off, true);
+	r->causes = 0;
+	list_del_init(&r->link);
+	att = ep->att;
+	spin_unlock(&ep->ready_lock);
+	if (att && wq_has_sleeper(&att->wq))
+		wake_up_all(&att->wq);
+	rcu_read_unlock();
+}
+
+static void take_locked(struct shmipc_source *r, struct shmipc_ready *ev)
+{
+	list_del_init(&r->link);
+	ev->cookie = r->cookie;
+	ev->handle = r->handle;
+	ev->causes = r->causes;
+	WRITE_ONCE(r->causes, 0);
+}
+
+u32 shmipc_ready_take(struct shmipc_endpoint *ep, struct shmipc_source *only,
+		      struct shmipc_ready *ev, u32 max)
+{
+	u32 n = 0;
+
+	/* A hint; who sleeps looks again after it has queued itself. */
+	if (list_empty_careful(&ep->ready))
+		return 0;
+	spin_lock(&ep->ready_lock);
+	if (only) {
+		if (!list_empty(&only->link))
+			take_locked(only, &ev[n++]);
+	} else {
+		while (n < max && !list_empty(&ep->ready))
+			take_locked(list_first_entry(&ep->ready, struct shmipc_source, link),
+				    &ev[n++]);
+	}
+	spin_unlock(&ep->ready_lock);
+	return n;
+}
+
+static struct shmipc_source *ready_of(struct shmipc_object *obj)
+{
+	switch (obj->kind) {
+	case SHMIPC_KIND_SESSION:
+		return &shmipc_side_of(obj)->ready;
+	case SHMIPC_KIND_LISTENER:
+		return &shmipc_listener_of(obj)->ready;
+	default:
+		return NULL;
+	}
+}
+
+/* Back to the head, in their order. An object that was closed meanwhile needs no event. */
+void shmipc_ready_untake(struct shmipc_endpoint *ep, const struct shmipc_ready *ev, u32 nr)
+{
+	struct shmipc_object *obj;
+	struct shmipc_source *r;
+
+	rcu_read_lock();
+	while (nr--) {
+		obj = xa_load(&ep->handles, ev[nr].handle);
+		r = obj ? ready_of(obj) : NULL;
+		if (!r)
+			continue;
+		spin_lock(&ep->ready_lock);
+		if (!r->off) {
+			WRITE_ONCE(r->causes, r->causes | ev[nr].causes);
+			list_move(&r->link, &ep->ready);
+			bump_locked(ep);
+		}
+		spin_unlock(&ep->ready_lock);
+	}
+	rcu_read_unlock();
+	shmipc_ready_pass_on(ep);
+}
+
+void shmipc_ready_pass_on(struct shmipc_endpoint *ep)
+{
+	struct shmipc_attachment *att;
+
+	if (list_empty_careful(&ep->ready))
+		return;
+	rcu_read_lock();
+	spin_lock(&ep->ready_lock);
+	att = list_empty(&ep->ready) ? NULL : ep->att;
+	spin_unlock(&ep->ready_lock);
+	if (att)
+		wake_one(att, false);
+	rcu_read_unlock();
+}

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+
+#include "account.h"
+#include "endpoint.h"
+#include "listener.h"
+#include "segment.h"
+#include "session.h"
+#include "view.h"
+
+/* ---- life ---- */
+
+static void side_init(struct shmipc_session *s, int index, struct shmipc_endpoint *ep)
+{
+	struct shmipc_side *side = &s->side[index];
+
+	shmipc_object_init(&side->obj, SHMIPC_KIND_SESSION, ep);
+	shmipc_ready_init(&side->ready, 0, SHMIPC_CAUSE_USER);
+	xa_init_flags(&side->slots, XA_FLAGS_ACCOUNT);
+	side->index = index;
+	shmipc_live_inc(sides);
+}
+
+struct shmipc_session *shmipc_session_new(struct shmipc_endpoint *ep,
+					  const struct shmipc_connect *arg, u32 meta_len)
+{
+	struct shmipc_session *s;
+	int err;
+
+	err = shmipc_session_charge(ep->user);
+	if (err)
+		return ERR_PTR(err);
+	s = kzalloc(struct_size(s, meta, meta_len), GFP_KERNEL_ACCOUNT);
+	if (!s) {
+		shmipc_session_uncharge(ep->user);
+		return ERR_PTR(-ENOMEM);
+	}
+	spin_lock_init(&s->lock);
+	s->state = SHMIPC_SESSION_PENDING;
+	s->blocking = !(arg->flags & SHMIPC_CONNECT_NONBLOCK);
+	atomic_set(&s->sides_left, 2);
+	side_init(s, 0, ep);
+	side_init(s, 1, NULL);
+	s->side[0].ready.cookie = arg->cookie;
+	s->side[0].ready.enabled |= arg->causes;
+	INIT_LIST_HEAD(&s->queued);
+	init_waitqueue_head(&s->answered);
+	s->meta_len = meta_len;
+	shmipc_live_inc(sessions);
+	shmipc_total_inc(sessions);
+	return s;
+}
+
+static void session_free(struct shmipc_session *s)
+{
+	unsigned long slot = 0;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		WARN_ON_ONCE(xa_find(&s->side[i].slots, &slot, ULONG_MAX, XA_PRESENT));
+		/* What is left are empty reservations. */
+		xa_destroy(&s->side[i].slots);
+		if (s->side[i].obj.ep)
+			shmipc_endpoint_put(s->side[i].obj.ep);
+	}
+	WARN_ON_ONCE(s->first);
+	if (s->listener)
+		shmipc_object_put(&s->listener->obj);
+	kfree_rcu(s, rcu);
+	shmipc_live_dec(sessions);
+}
+
+void shmipc_side_free(struct shmipc_side *side)
+{
+	struct shmipc_session *s = shmipc_session_of(side);
+
+	shmipc_live_dec(sides);
+	if (atomic_dec_and_test(&s->sides_left))
+		session_free(s);
+}
+
+/* Called once, by who closed the second side. */
+static void session_over(struct shmipc_session *s)
+{
+	if (s->quota)
+		shmipc_quota_put(s->listener, s->quota);
+	shmipc_session_uncharge(s->side[0].obj.ep->user);
+}
+
+static void drop_slots(struct shmipc_side *granter)
+{
+	struct shmipc_view *view;
+	unsigned long slot;
+
+	xa_for_each(&granter->slots, slot, view) {
+		if (xa_cmpxchg(&granter->slots, slot, view, NULL, 0) == view)
+			shmipc_view_drop(view);
+		cond_resched();
+	}
+}
+
+/* ---- close ---- */
+
+/* Marks @side closed. True: it was the second. Takes the connector's segment if nobody got it. */
+static bool close_locked(struct shmipc_session *s, struct shmipc_side *side,
+			 struct shmipc_view **first)
+{
+	lockdep_assert_held(&s->lock);
+	side->closed = true;
+	*first = s->first;
+	s->first = NULL;
+	if (s->state == SHMIPC_SESSION_PENDING) {
+		/* Nobody holds the other side's handle. */
+		shmipc_side_peer(side)->closed = true;
+	} else if (!shmipc_side_peer(side)->closed) {
+		return false;
+	}
+	WRITE_ONCE(s->state, SHMIPC_SESSION_OVER);
+	return true;
+}
+
+void shmipc_side_close(struct shmipc_side *side, u32 flags, u32 reason, bool died)
+{
+	struct shmipc_session *s = shmipc_session_of(side);
+	struct shmipc_side *peer = shmipc_side_peer(side);
+	struct shmipc_view *first;
+	bool pending, over;
+
+	spin_lock(&s->lock);
+	pending = s->state == SHMIPC_SESSION_PENDING;
+	side->reason = reason;
+	over = close_locked(s, side, &first);
+	spin_unlock(&s->lock);
+
+	shmipc_ready_off(side->obj.ep, &side->ready);
+	if (pending) {
+		if (s->blocking)
+			wake_up_all(&s->answered);
+		if (shmipc_listener_unqueue(s->listener, s))
+			shmipc_object_put(&peer->obj);
+	} else if (!over) {
+		shmipc_ready_ring(peer->obj.ep, &peer->ready,
+				  died ? SHMIPC_CAUSE_PEER_DIED : SHMIPC_CAUSE_PEER_CLOSED, false);
+	}
+	if (first)
+		shmipc_view_drop(first);
+	drop_slots(peer);
+	if (over || flags & SHMIPC_CLOSE_REVOKE)
+		drop_slots(side);
+	if (over)
+		session_over(s);
+}
+
+void shmipc_session_refuse(struct shmipc_session *s, bool died)
+{
+	struct shmipc_side *connector = &s->side[0];
+	struct shmipc_view *first = NULL;
+	bool refused;
+
+	spin_lock(&s->lock);
+	refused = s->state == SHMIPC_SESSION_PENDING;
+	if (refused) {
+		first = s->first;
+		s->first = NULL;
+		s->side[1].closed = true;
+		WRITE_ONCE(s->state, SHMIPC_SESSION_OVER);
+	}
+	spin_unlock(&s->lock);
+	if (refused && s->blocking)
+		wake_up_all(&s->answered);
+	else if (refused)
+		shmipc_ready_ring(connector->obj.ep, &connector->ready,
+				  died ? SHMIPC_CAUSE_PEER_DIED : SHMIPC_CAUSE_PEER_CLOSED, false);
+	if (first)
+		shmipc_view_drop(first);
+	shmipc_object_put(&s->side[1].obj);
+}
+
+/* ---- acceptance ---- */
+
+/* Both grants or none. @view is the acceptor's segment, or NULL. */
+static int grant_both_locked(struct shmipc_session *s, struct shmipc_endpoint *home,
+			     struct shmipc_view *view)
+{
+	int err;
+
+	lockdep_assert_held(&s->lock);
+	if (view && shmipc_view_place(view, s->side[0].obj.ep))
+		return -EPIPE;
+	if (s->first) {
+		err = shmipc_view_place(s->first, home);
+		if (err)
+			return err;
+		/* Room was made when the session was. */
+		WARN_ON_ONCE(xa_err(xa_store(&s->side[0].slots, 0, s->first, GFP_NOWAIT)));
+		s->first = NULL;
+	}
+	if (view)
+		WARN_ON_ONCE(xa_err(xa_store(&s->side[1].slots, 0, view, GFP_NOWAIT)));
+	return 0;
+}
+
+/* The connector's segment while it waits, with a reference, or NULL. */
+struct shmipc_segment *shmipc_session_first(struct shmipc_session *s)
+{
+	struct shmipc_segment *seg = NULL;
+
+	spin_lock(&s->lock);
+	if (s->first) {
+		seg = s->first->segment;
+		refcount_inc(&seg->obj.ref);
+	}
+	spin_unlock(&s->lock);
+	return seg;
+}
+
+int shmipc_session_accept_locked(struct shmipc_session *s, struct shmipc_endpoint *home,
+				 struct shmipc_view *view)
+{
+	struct shmipc_side *side = &s->side[1];
+	int err = -EPIPE;
+
+	spin_lock(&s->lock);
+	if (s->state == SHMIPC_SESSION_PENDING)
+		err = grant_both_locked(s, home, view);
+	if (!err) {
+		side->obj.ep = shmipc_endpoint_get(home);
+		/* Pairs with the acquire of who rings without the lock. */
+		smp_store_release(&s->state, SHMIPC_SESSION_LIVE);
+	}
+	spin_unlock(&s->lock);
+	return err;
+}
+
+/* ---- grants ---- */
+
+static struct shmipc_side *side_get(struct shmipc_endpoint *ep, u32 handle)
+{
+	struct shmipc_object *obj = shmipc_handle_get(ep, handle, SHMIPC_KIND_SESSION);
+
+	return IS_ERR(obj) ? ERR_CAST(obj) : shmipc_side_of(obj);
+}
+
+int shmipc_side_info(struct shmipc_call *call, struct shmipc_seg_info *arg)
+{
+	struct shmipc_side *side = side_get(call->ep, arg->handle);
+	struct shmipc_session *s;
+	struct shmipc_view *view;
+	int err = -ENOENT;
+
+	if (IS_ERR(side))
+		return PTR_ERR(side);
+	s = shmipc_session_of(side);
+	spin_lock(&s->lock);
+	if (s->state == SHMIPC_SESSION_PENDING) {
+		err = -ENOTCONN;
+		goto out;
+	}
+	rcu_read_lock();
+	view = xa_load(&shmipc_side_peer(side)->slots, arg->slot);
+	if (view && READ_ONCE(view->rights)) {
+		arg->out_length = (u64)view->npages << PAGE_SHIFT;
+		arg->out_offset = (u64)view->start << PAGE_SHIFT;
+		arg->out_rights = SHMIPC_RIGHT_READ;
+		arg->out_grants = 0;
+		err = 0;
+	}
+	rcu_read_unlock();
+out:
+	spin_unlock(&s->lock);
+	shmipc_object_put(&side->obj);
+	return err;
+}
+
+/* The last step of a grant: nothing here allocates, the slot has been reserved. */
+static int grant_commit(struct shmipc_side *side, struct shmipc_view *view, u32 slot)
+{
+	struct shmipc_session *s = shmipc_session_of(side);
+	struct shmipc_side *peer = shmipc_side_peer(side);
+	int err;
+
+	spin_lock(&s->lock);
+	if (s->state == SHMIPC_SESSION_PENDING)
+		err = -ENOTCONN;
+	else if (side->closed)
+		err = -ENOENT;
+	else if (peer->closed)
+		err = -EPIPE;
+	else if (xa_load(&side->slots, slot))
+		err = -EEXIST;
+	else
+		err = shmipc_view_place(view, peer->obj.ep);
+	if (err == -ESTALE)
+		err = -EPIPE;
+	if (!err)
+		err = xa_err(xa_store(&side->slots, slot, view, GFP_NOWAIT));
+	spin_unlock(&s->lock);
+	return err;
+}
+
+static int grant(struct shmipc_side *side, struct shmipc_segment *seg, u32 slot)
+{
+	struct shmipc_view *view;
+	int err;
+
+	view = shmipc_view_new(seg, SHMIPC_RIGHT_READ);
+	if (!view)
+		return -ENOMEM;
+	err = xa_reserve(&side->slots, slot, GFP_KERNEL_ACCOUNT);
+	if (!err)
+		err = grant_commit(side, view, slot);
+	if (err)
+		shmipc_view_drop(view);
+	else
+		shmipc_segment_settle(seg);
+	return err;
+}
+
+int shmipc_seg_grant(struct shmipc_call *call)
+{
+	const struct shmipc_seg_grant *arg = call->arg;
+	struct shmipc_object *seg;
+	struct shmipc_side *side;
+	int err;
+
+	if (arg->flags)
+		return -EOPNOTSUPP;
+	if (arg->__reserved || arg->slot >= SHMIPC_SLOTS_MAX)
+		return -EINVAL;
+	side = side_get(call->ep, arg->session);
+	if (IS_ERR(side))
+		return PTR_ERR(side);
+	seg = shmipc_handle_get(call->ep, arg->segment, SHMIPC_KIND_SEGMENT);
+	if (IS_ERR(seg)) {
+		err = PTR_ERR(seg);
+	} else {
+		err = grant(side, shmipc_segment_of(seg), arg->slot);
+		shmipc_object_put(seg);
+	}
+	shmipc_object_put(&side->obj);
+	return err;
+}
+
+/* When two revoke at once, the one that did not get the view may return before it is zapped. */
+int shmipc_seg_revoke(struct shmipc_call *call)
+{
+	const struct shmipc_seg_revoke *arg = call->arg;
+	struct shmipc_side *side;
+	struct shmipc_view *view;
+	int err = -ENOENT;
+
+	if (arg->flags)
+		return -EOPNOTSUPP;
+	if (arg->slot >= SHMIPC_SLOTS_MAX)
+		return -EINVAL;
+	side = side_get(call->ep, arg->session);
+	if (IS_ERR(side))
+		return PTR_ERR(side);
+	rcu_read_lock();
+	view = xa_load(&side->slots, arg->slot);
+	rcu_read_unlock();
+	if (view && xa_cmpxchg(&side->slots, arg->slot, view, NULL, 0) == view) {
+		shmipc_view_drop(view);
+		shmipc_total_inc(revokes);
+		err = 0;
+	}
+	shmipc_object_put(&side->obj);
+	return err;
+}
