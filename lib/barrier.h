@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+/*
+ * barrier.h - the atomics of the data path, named by their order
+ *
+ * Shared memory has one writer a word, so plain loads and stores in a stated order are all there
+ * is: no read-modify-write touches a segment.
+ */
+#ifndef SHMIPC_BARRIER_H
+#define SHMIPC_BARRIER_H
+
+#include <stdint.h>
+
+#if !defined(__LP64__)
+#error "libshmipc needs 64-bit loads and stores that do not tear"
+#endif
+
+#define load_relaxed(p)		__atomic_load_n(p, __ATOMIC_RELAXED)
+#define load_acquire(p)		__atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define store_relaxed(p, v)	__atomic_store_n(p, v, __ATOMIC_RELAXED)
+#define store_release(p, v)	__atomic_store_n(p, v, __ATOMIC_RELEASE)
+
+/*
+ * Orders a store before a later load (publish, then look whether somebody sleeps; say that one
+ * sleeps, then look again). ThreadSanitizer ignores fences: there it is a read-modify-write.
+ */
+#ifdef __SANITIZE_THREAD__
+extern uint32_t tsan_fence_word;
+static inline void full_fence(void)
+{
+	__atomic_fetch_add(&tsan_fence_word, 1, __ATOMIC_SEQ_CST);
+}
+#else
+static inline void full_fence(void)
+{
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+#endif
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+/*
+ * Was @event published by the step from @before to @now? Indices run modulo 2^32 (the rule of
+ * virtio's event index): true iff @before <= @event < @now.
+ */
+static inline int event_due(uint32_t event, uint32_t before, uint32_t now)
+{
+	return (uint32_t)(now - event - 1) < (uint32_t)(now - before);
+}
+
+#endif

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+#include "embedded_link.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define SEGMENT_SEALS	(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+#define SEGMENT_MAX	((size_t)1 << 44)
+/* Share of the send buffer that grants may fill, so that a BYE always fits. */
+#define GRANT_SHARE(buffer)	((buffer) / 4 * 3)
+
+static unsigned int wanted_fds(uint16_t type)
+{
+	switch (type) {
+	case LINK_HELLO:
+	case LINK_WELCOME:
+		return 2;
+	case LINK_GRANT:
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+static bool room_for_grant(int sock)
+{
+	int queued, buffer;
+	socklen_t len = sizeof(buffer);
+
+	if (ioctl(sock, TIOCOUTQ, &queued) ||
+	    getsockopt(sock, SOL_SOCKET, SO_SNDBUF, &buffer, &len))
+		return true;
+	return queued < GRANT_SHARE(buffer);
+}
+
+int link_send(int sock, enum link_type type, uint32_t value, const int *fds, unsigned int nr)
+{
+	struct link_message message = {
+		.magic = LINK_MAGIC,
+		.version = LINK_VERSION,
+		.type = (uint16_t)type,
+		.value = value,
+		.nr_fds = nr,
+	};
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(LINK_FDS * sizeof(int))];
+	} control = { 0 };
+	struct iovec iov = { &message, sizeof(message) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (type == LINK_GRANT && !room_for_grant(sock))
+		return -EAGAIN;
+	if (nr) {
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_SPACE(nr * sizeof(int));
+		control.header.cmsg_level = SOL_SOCKET;
+		control.header.cmsg_type = SCM_RIGHTS;
+		control.header.cmsg_len = CMSG_LEN(nr * sizeof(int));
+		memcpy(CMSG_DATA(&control.header), fds, nr * sizeof(int));
+	}
+	if (sendmsg(sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+		return 0;
+	return errno == ECONNRESET || errno == ENOTCONN ? -EPIPE : -errno;
+}
+
+/* Descriptors beyond LINK_FDS are not even installed: the control buffer has no room for them. */
+static unsigned int take_fds(struct msghdr *msg, int fds[LINK_FDS])
+{
+	unsigned int nr = 0;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		size_t bytes = c->cmsg_len - CMSG_LEN(0);
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < bytes / sizeof(int) && nr < LINK_FDS; i++)
+			memcpy(&fds[nr++], CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+	}
+	return nr;
+}
+
+static int check_message(const struct link_message *m, ssize_t bytes, int flags, unsigned int nr)
+{
+	if (bytes != sizeof(*m) || (flags & (MSG_TRUNC | MSG_CTRUNC)) || m->magic != LINK_MAGIC)
+		return -EBADMSG;
+	if (m->version != LINK_VERSION)
+		return m->type == LINK_HELLO || m->type == LINK_WELCOME ? -EPROTONOSUPPORT
+									: -EBADMSG;
+	if (m->type < LINK_HELLO || m->type > LINK_BYE)
+		return -EBADMSG;
+	return nr == wanted_fds(m->type) && nr == m->nr_fds ? 1 : -EBADMSG;
+}
+
+int link_receive(int sock, struct link_message *message, int fds[LINK_FDS])
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(LINK_FDS * sizeof(int))];
+	} control;
+	struct iovec iov = { message, sizeof(*message) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			      .msg_controllen = sizeof(control) };
+	unsigned int nr;
+	ssize_t bytes;
+	int ret;
+
+	for (int i = 0; i < LINK_FDS; i++)
+		fds[i] = -1;
+	do
+		bytes = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	/* RESET is said once, when the peer closed with messages unread; ours are still there. */
+	while (bytes < 0 && (errno == EINTR || errno == ECONNRESET));
+	if (bytes < 0)
+		return -errno;
+	nr = take_fds(&msg, fds);
+	/* An empty message and the end look alike; nobody of ours sends empty ones. */
+	if (!bytes && !nr)
+		return 0;
+	ret = check_message(message, bytes, msg.msg_flags, nr);
+	for (unsigned int i = 0; ret < 0 && i < nr; i++) {
+		close(fds[i]);
+		fds[i] = -1;
+	}
+	return ret;
+}
+
+int link_check_segment(int fd, size_t *len)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	int flags = fcntl(fd, F_GETFL);
+	struct statfs fs;
+	struct stat st;
+
+	/* Only memfds have seals; of those, huge pages could end a read with SIGBUS. */
+	if (seals < 0 || (seals & SEGMENT_SEALS) != SEGMENT_SEALS)
+		return -EBADMSG;
+	if (flags < 0 || (flags & O_ACCMODE) != O_RDONLY)
+		return -EBADMSG;
+	if (fstatfs(fd, &fs) || fs.f_type != TMPFS_MAGIC || fstat(fd, &st))
+		return -EBADMSG;
+	if (st.st_size <= 0 || (size_t)st.st_size > SEGMENT_MAX ||
+	    st.st_size % sysconf(_SC_PAGESIZE))
+		return -EBADMSG;
+	*len = (size_t)st.st_size;
+	return 0;
+}
+
+int link_make_bell(bool foreign, int *mine, int *theirs)
+{
+	int pair[2];
+
+	if (!foreign) {
+		*mine = *theirs = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		return *mine < 0 ? -errno : 0;
+	}
+	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
+		return -errno;
+	*mine = pair[0];
+	*theirs = pair[1];
+	return 0;
+}
+
+static bool is_datagram(int fd)
+{
+	socklen_t len = sizeof(int);
+	int domain, type;
+
+	return !getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) && domain == AF_UNIX &&
+	       !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_DGRAM;
+}
+
+/* It will be written to: a file that the peer may open but not write must not be smuggled in. */
+static bool is_eventfd(int fd)
+{
+	static const char want[] = "anon_inode:[eventfd]";
+	char path[32], link[sizeof(want)];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return readlink(path, link, sizeof(link)) == sizeof(want) - 1 &&
+	       !memcmp(link, want, sizeof(want) - 1);
+}
+
+int link_check_bell(int fd, bool foreign, bool *datagram)
+{
+	*datagram = is_datagram(fd);
+	if (*datagram)
+		return 0;
+	return !foreign && is_eventfd(fd) ? 0 : -EBADMSG;
+}
+
+void link_ring(int bell, bool datagram)
+{
+	static const uint64_t one = 1;
+	ssize_t done;
+
+	/* Full means rung and not heard yet; anything else means that nobody is there to hear. */
+	if (datagram)
+		done = send(bell, &one, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	else
+		done = write(bell, &one, sizeof(one));
+	(void)done;
+}
+
+void link_quiet(int bell)
+{
+	char byte;
+
+	/* More than a queue holds: who never stops ringing gets no thread of ours for it. */
+	for (int i = 0; i < 1024 && recv(bell, &byte, sizeof(byte), MSG_DONTWAIT) >= 0; i++)
+		;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+/*
+ * embedded_link.h - the messages of the embedded provider's socket, and what comes with them
+ *
+ *	connector			acceptor
+ *	HELLO {segment, bell}  ->
+ *			       <-	WELCOME {segment, bell}, or REFUSE errno
+ *	GRANT slot {segment}  <->	GRANT slot {segment}
+ *	BYE reason	      <->	BYE reason
+ *
+ * A *bell* is the descriptor that the peer rings. Between processes of one uid it is an eventfd.
+ * Whoever shares an eventfd can make a write to it block, so that processes of different
+ * uids ring by a datagram, which each call can forbid to block.
+ *
+ * All that is received is checked here; what fails a check is -EBADMSG and was closed.
+ */
+#ifndef SHMIPC_EMBEDDED_LINK_H
+#define SHMIPC_EMBEDDED_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum link_type {
+	LINK_HELLO = 1,
+	LINK_WELCOME,
+	LINK_REFUSE,
+	LINK_GRANT,
+	LINK_BYE,
+};
+
+#define LINK_MAGIC	0x6d687369U
+#define LINK_VERSION	1
+#define LINK_FDS	2	/* descriptors a message, at most */
+
+struct link_message {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t type;
+	uint32_t value;		/* errno, slot or reason */
+	uint32_t nr_fds;
+};
+
+/* Never blocks: -EAGAIN when the peer doesn't read, -EPIPE when it is gone. */
+int link_send(int sock, enum link_type type, uint32_t value, const int *fds, unsigned int nr);
+
+/*
+ * Takes the next message. @fds are the caller's from then on, the rest of them -1. Returns 1;
+ * 0 at the end; -EAGAIN; -EBADMSG; -EPROTONOSUPPORT a HELLO or WELCOME of another version.
+ */
+int link_receive(int sock, struct link_message *message, int fds[LINK_FDS]);
+
+/* A segment's descriptor must be a sealed memfd, readable only. Fills in its size. */
+int link_check_segment(int fd, size_t *len);
+
+/* Bells: @foreign between different uids. */
+int link_make_bell(bool foreign, int *mine, int *theirs);
+int link_check_bell(int fd, bool foreign, bool *datagram);
+void link_ring(int bell, bool datagram);
+/* Empties a datagram bell; an eventfd is never read. */
+void link_quiet(int bell);
+
+#endif

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* Segments of the embedded provider: sealed memfds that peers get a read-only descriptor of. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "embedded.h"
+#include "error.h"
+#include "log.h"
+
+static int memory_error(int err, size_t len)
+{
+	if (err == -EMFILE || err == -ENFILE)
+		return error_set(err,
+				 "no descriptor left for a segment: raise the limit on open files "
+				 "(ulimit -n)");
+	return error_set(err, "a segment of %zu bytes could not be made (errno %d)", len, -err);
+}
+
+/*
+ * A memfd is born with mode 0777: before anybody has a descriptor of it, nobody but this uid may
+ * be able to open it anew for writing. The seals forbid what would make a peer's reads SIGBUS.
+ */
+static int seal(int fd, size_t len)
+{
+	char path[32];
+	int ro;
+
+	if (ftruncate(fd, (off_t)len) || fchmod(fd, 0600))
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	ro = open(path, O_RDONLY | O_CLOEXEC);
+	if (ro < 0)
+		return error_set(-errno,
+				 "a segment could not be opened read-only: is /proc mounted?");
+	if (!fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+		return ro;
+	close(ro);
+	return -errno;
+}
+
+static int make(struct segment *segment, size_t len)
+{
+	int fd = memfd_create("shmipc", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int err = 0;
+
+	if (fd < 0)
+		return -errno;
+	segment->fd = seal(fd, len);
+	if (segment->fd < 0) {
+		close(fd);
+		return segment->fd;
+	}
+	segment->addr = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	segment->len = len;
+	/* A child that writes here would be a second writer. */
+	if (segment->addr == MAP_FAILED || madvise(segment->addr, len, MADV_DONTFORK))
+		err = -errno;
+	if (err && segment->addr != MAP_FAILED)
+		munmap(segment->addr, len);
+	if (err)
+		close(segment->fd);
+	close(fd);
+	return err;
+}
+
+int embedded_segment_create(struct provider *pv, size_t len, struct pv_segment *segment)
+{
+	struct embedded *e = embedded(pv);
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	struct segment *s;
+	int err;
+
+	if (!len || len > (size_t)1 << 44)
+		return error_set(-EINVAL, "a segment of %zu bytes can't be", len);
+	len = (len + page - 1) & ~(page - 1);
+	s = calloc(1, sizeof(*s));
+	err = s ? make(s, len) : -ENOMEM;
+	if (err) {
+		free(s);
+		return memory_error(err, len);
+	}
+	pthread_mutex_lock(&e->lock);
+	err = object_add_locked(e, &s->object, OBJECT_SEGMENT);
+	pthread_mutex_unlock(&e->lock);
+	if (err) {
+		segment_free(s);
+		return memory_error(err, len);
+	}
+	*segment = (struct pv_segment){ s->object.handle, s->addr, s->len };
+	return 0;
+}
+
+void segment_free(struct segment *segment)
+{
+	if (segment->addr)
+		munmap(segment->addr, segment->len);
+	close(segment->fd);
+	free(segment);
+}
+
+void embedded_segment_destroy(struct provider *pv, struct pv_segment *segment)
+{
+	struct embedded *e = embedded(pv);
+	struct object *object;
+
+	pthread_mutex_lock(&e->lock);
+	object = object_find_locked(e, segment->handle, OBJECT_SEGMENT);
+	if (object)
+		object_remove_locked(e, object);
+	pthread_mutex_unlock(&e->lock);
+	*segment = (struct pv_segment){ 0 };
+}
+
+struct segment *segment_get(struct embedded *e, uint32_t handle)
+{
+	struct object *object;
+
+	pthread_mutex_lock(&e->lock);
+	object = object_find_locked(e, handle, OBJECT_SEGMENT);
+	if (object)
+		atomic_fetch_add_explicit(&object->refs, 1, memory_order_relaxed);
+	pthread_mutex_unlock(&e->lock);
+	return object ? container_of(object, struct segment, object) : NULL;
+}
+
+int embedded_segment_grant(struct provider *pv, uint32_t session,
+			   const struct pv_segment *segment, uint32_t slot)
+{
+	struct embedded *e = embedded(pv);
+	struct segment *s = segment_get(e, segment->handle);
+	struct object *object;
+	int err = -ENOENT;
+
+	if (!s)
+		return -ENOENT;
+	pthread_mutex_lock(&e->lock);
+	object = object_find_locked(e, session, OBJECT_SESSION);
+	if (object && (!slot || slot >= SHMIPC_SLOTS_MAX))
+		err = -EINVAL;
+	else if (object)
+		err = link_send(container_of(object, struct session, object)->link.fd, LINK_GRANT,
+				slot, &s->fd, 1);
+	pthread_mutex_unlock(&e->lock);
+	object_put(&s->object);
+	if (err == -EAGAIN || err == -ETOOMANYREFS)
+		return error_set(-ENOSPC, "the peer has not taken the segments before this one");
+	return err;
+}
+
+/* Takes the grant of a slot; a descriptor, or -ENOENT. */
+static int take_grant_locked(struct session *session, uint32_t slot)
+{
+	for (unsigned int i = 0; i < session->nr_grants; i++) {
+		int fd = session->grants[i].fd;
+
+		if (session->grants[i].slot != slot)
+			continue;
+		session->grants[i] = session->grants[--session->nr_grants];
+		return fd;
+	}
+	return -ENOENT;
+}
+
+static int take_grant(struct embedded *e, uint32_t handle, uint32_t slot)
+{
+	struct object *object;
+	int fd = -ENOENT;
+
+	pthread_mutex_lock(&e->lock);
+	object = object_find_locked(e, handle, OBJECT_SESSION);
+	if (object) {
+		struct session *session = container_of(object, struct session, object);
+
+		fd = take_grant_locked(session, slot);
+		if (fd < 0) {
+			session_pump_locked(e, session, true, (int)slot);
+			fd = take_grant_locked(session, slot);
+		}
+	}
+	pthread_mutex_unlock(&e->lock);
+	return fd;
+}
+
+int embedded_segment_map(struct provider *pv, uint32_t session, uint32_t slot,
+			 struct pv_mapping *mapping)
+{
+	size_t len;
+	void *addr;
+	int fd, err;
+
+	fd = take_grant(embedded(pv), session, slot);
+	if (fd < 0)
+		return fd;
+	err = link_check_segment(fd, &len);
+	addr = err ? MAP_FAILED : mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
+	if (!err && addr == MAP_FAILED)
+		err = -errno;
+	if (!err && madvise(addr, len, MADV_DONTFORK)) {
+		err = -errno;
+		munmap(addr, len);
+	}
+	close(fd);
+	if (err)
+		return err;
+	*mapping = (struct pv_mapping){ addr, len };
+	return 0;
+}
+
+void embedded_segment_unmap(struct provider *pv, struct pv_mapping *mapping)
+{
+	(void)pv;
+	munmap((void *)(uintptr_t)mapping->addr, mapping->len);
+	*mapping = (struct pv_mapping){ 0 };
+}

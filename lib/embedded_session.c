@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* Sessions of the embedded provider: what comes out of the socket, and how a peer's end is told. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "embedded.h"
+#include "log.h"
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
+/*
+ * SO_PEERPIDFD (Linux 6.5) names the very process that connected or listened; before, its number
+ * is looked up, and a number that was reused in between would be watched in its place: then the end
+ * of the socket still tells.
+ */
+int session_pidfd(int sock, pid_t pid, int *fd)
+{
+	socklen_t len = sizeof(*fd);
+
+	if (!getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, fd, &len))
+		return 0;
+	*fd = -1;
+	if (errno == EMFILE || errno == ENFILE)
+		return -errno;
+	if (pid <= 0)
+		return 0;
+	*fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (*fd >= 0)
+		return 0;
+	*fd = -1;
+	return errno == ESRCH || errno == EMFILE || errno == ENFILE ? -errno : 0;
+}
+
+/* Takes over @sock, also when it fails. */
+struct session *session_new(int sock, const struct ucred *peer, int *err)
+{
+	struct session *session = calloc(1, sizeof(*session));
+
+	*err = -ENOMEM;
+	if (!session)
+		goto no_session;
+	session->bell_in = session->bell_out = session->pidfd = -1;
+	list_init(&session->guest);
+	list_init(&session->object.ready);
+	session->object.kind = OBJECT_SESSION;
+	session->peer = *peer;
+	session->foreign = peer->uid != geteuid();
+	*err = session_pidfd(sock, peer->pid, &session->pidfd);
+	if (!*err)
+		*err = held_init(&session->link, sock);
+	if (!*err)
+		return session;
+	if (session->pidfd >= 0)
+		close(session->pidfd);
+	free(session);
+no_session:
+	close(sock);
+	return NULL;
+}
+
+void session_free(struct session *session)
+{
+	held_close(&session->link);
+	if (session->bell_in >= 0)
+		close(session->bell_in);
+	if (session->bell_out >= 0)
+		close(session->bell_out);
+	if (session->pidfd >= 0)
+		close(session->pidfd);
+	for (unsigned int i = 0; i < session->nr_grants; i++)
+		close(session->grants[i].fd);
+	free(session->grants);
+	free(session);
+}
+
+static int watch_session(struct embedded *e, struct session *session)
+{
+	uint32_t handle = session->object.handle;
+	int err;
+
+	err = watch_add(e, session->link.fd, handle, WATCH_LINK);
+	if (!err && session->bell_in >= 0)
+		err = watch_add(e, session->bell_in, handle, WATCH_BELL);
+	if (!err && session->pidfd >= 0)
+		err = watch_add(e, session->pidfd, handle, WATCH_PIDFD);
+	return err;
+}
+
+/* Edge-triggered entries tell at once what is there already: no bell of before is lost. */
+int session_add_locked(struct embedded *e, struct session *session)
+{
+	int err = object_add_locked(e, &session->object, OBJECT_SESSION);
+
+	if (err)
+		return err;
+	err = watch_session(e, session);
+	if (!err)
+		return 0;
+	/* One more reference: the caller still has the session, and frees it. */
+	atomic_fetch_add_explicit(&session->object.refs, 1, memory_order_relaxed);
+	watch_del(e, session->link.fd);
+	if (session->bell_in >= 0)
+		watch_del(e, session->bell_in);
+	object_remove_locked(e, &session->object);
+	return err;
+}
+
+static void leave_listener_locked(struct embedded *e, struct session *session)
+{
+	struct object *object;
+
+	if (session->state == SESSION_SILENT)
+		e->silent--;
+	if (session->state == SESSION_WAITING) {
+		object = object_find_locked(e, session->listener, OBJECT_LISTENER);
+		if (object)
+			container_of(object, struct listener, object)->waiting--;
+	}
+	list_del(&session->guest);
+}
+
+static void remove_locked(struct embedded *e, struct session *session)
+{
+	leave_listener_locked(e, session);
+	watch_del(e, session->link.fd);
+	if (session->bell_in >= 0)
+		watch_del(e, session->bell_in);
+	if (session->pidfd >= 0)
+		watch_del(e, session->pidfd);
+	object_remove_locked(e, &session->object);
+}
+
+void session_drop_locked(struct embedded *e, struct session *session, uint32_t reason)
+{
+	link_send(session->link.fd, LINK_BYE, reason, NULL, 0);
+	remove_locked(e, session);
+}
+
+void session_refuse_locked(struct embedded *e, struct session *session, int error)
+{
+	link_send(session->link.fd, LINK_REFUSE, (uint32_t)-error, NULL, 0);
+	remove_locked(e, session);
+}
+
+static void end_locked(struct embedded *e, struct session *session, uint32_t cause, bool outside)
+{
+	if (session->ended)
+		return;
+	session->ended = true;
+	object_raise_locked(e, &session->object, cause, outside);
+}
+
+/* ---- what comes out of the socket -------------------------------------------- */
+
+static int keep_grant(struct session *session, uint32_t slot, int fd)
+{
+	struct grant *grants;
+	size_t len;
+
+	if (slot >= SHMIPC_SLOTS_MAX || link_check_segment(fd, &len) ||
+	    session->slots_seen[slot / 8] & 1U << slot % 8)
+		return -EBADMSG;
+	if (session->nr_grants == session->max_grants) {
+		session->max_grants = session->max_grants ? session->max_grants * 2 : 2;
+		grants = realloc(session->grants, session->max_grants * sizeof(*grants));
+		if (!grants)
+			return -ENOMEM;
+		session->grants = grants;
+	}
+	session->slots_seen[slot / 8] |= (uint8_t)(1U << slot % 8);
+	session->grants[session->nr_grants++] = (struct grant){ slot, fd };
+	return 0;
+}
+
+/* What HELLO and WELCOME bring: the peer's first segment and its bell. Takes over both. */
+int session_take_hello(struct session *session, const int fds[LINK_FDS])
+{
+	int err = link_check_bell(fds[1], session->foreign, &session->datagram_out);
+
+	if (!err)
+		err = keep_grant(session, 0, fds[0]);
+	if (err) {
+		close(fds[0]);
+		close(fds[1]);
+		return err;
+	}
+	session->bell_out = fds[1];
+	return 0;
+}
+
+static int take_message(struct session *session, const struct link_message *message,
+			const int fds[LINK_FDS])
+{
+	int err;
+
+	switch (message->type) {
+	case LINK_GRANT:
+		err = keep_grant(session, message->value, fds[0]);
+		if (err)
+			close(fds[0]);
+		return err;
+	case LINK_BYE:
+		return -EPIPE;
+	default:
+		for (int i = 0; i < LINK_FDS; i++)
+			if (fds[i] >= 0)
+				close(fds[i]);
+		return -EBADMSG;
+	}
+}
+
+/* One message. 1: it was kept; else why there is no more, 0 being the end. */
+static int pump_one(struct session *session, uint32_t *slot)
+{
+	struct link_message message = { 0 };
+	int fds[LINK_FDS];
+	int ret = link_receive(session->link.fd, &message, fds);
+
+	if (ret <= 0)
+		return ret;
+	*slot = message.value;
+	ret = take_message(session, &message, fds);
+	return ret ? ret : 1;
+}
+
+static void link_ended_locked(struct embedded *e, struct session *session, int why, bool outside)
+{
+	if (why == -EPIPE) {
+		end_locked(e, session, SHMIPC_CAUSE_PEER_CLOSED, outside);
+	} else if (!why) {
+		end_locked(e, session, SHMIPC_CAUSE_PEER_DIED, outside);
+	} else if (!session->ended) {
+		log_limited(LOG_LEVEL_WARN,
+			    "process %d (uid %u) sent a malformed message, or there was "
+			    "no descriptor left for what came with it: its session ends",
+			    session->peer.pid, session->peer.uid);
+		end_locked(e, session, SHMIPC_CAUSE_PEER_CLOSED, outside);
+	}
+}
+
+void session_pump_locked(struct embedded *e, struct session *session, bool outside, int want)
+{
+	unsigned int most = session->dead || want >= 0 ? SHMIPC_SLOTS_MAX : GRANTS_AHEAD;
+	uint32_t slot;
+	int ret;
+
+	if (session->state != SESSION_LIVE) {
+		listener_guest_spoke_locked(e, session, outside);
+		return;
+	}
+	if (session->ended && !session->dead && want < 0)
+		return;
+	for (;;) {
+		if (session->nr_grants >= most)
+			return;
+		slot = 0;
+		ret = pump_one(session, &slot);
+		if (ret == -EAGAIN)
+			return;
+		if (ret != 1) {
+			link_ended_locked(e, session, ret, outside);
+			return;
+		}
+		/* The wanted one came: from here on no more ahead than anybody. */
+		if (want >= 0 && slot == (uint32_t)want)
+			most = GRANTS_AHEAD;
+	}
+}
+
+void session_died_locked(struct embedded *e, struct session *session)
+{
+	if (session->state != SESSION_LIVE) {
+		session_refuse_locked(e, session, -ECONNREFUSED);
+		return;
+	}
+	/* A peer that closed and then ended said BYE before: that stands. */
+	session->dead = true;
+	session_pump_locked(e, session, false, -1);
+	end_locked(e, session, SHMIPC_CAUSE_PEER_DIED, false);
+}
+
+void session_rang_locked(struct embedded *e, struct session *session)
+{
+	if (session->datagram_in)
+		link_quiet(session->bell_in);
+	object_raise_locked(e, &session->object, BELL_DATA | BELL_SPACE, false);
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* endpoint.c - opening and closing, bells, event sources, cookies, and the fork check */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "barrier.h"
+#include "error.h"
+#include "session.h"
+
+#ifdef __SANITIZE_THREAD__
+uint32_t tsan_fence_word;
+#endif
+
+/* ---- fork --------------------------------------------------------------- */
+
+/*
+ * A page that a fork leaves empty in the child. A child that opens endpoints of its own writes its
+ * own mark, which is none that it inherited: so what it inherited stays foreign to it.
+ */
+uint32_t *process_word;
+static struct lock process_lock;
+
+static int process_mark(uint32_t *mark)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	int err = 0;
+
+	lock(&process_lock);
+	if (!process_word) {
+		uint32_t *word = mmap(NULL, page, PROT_READ | PROT_WRITE,
+				      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (word == MAP_FAILED)
+			err = -ENOMEM;
+		else if (madvise(word, page, MADV_WIPEONFORK))
+			err = -errno;
+		else
+			process_word = word;
+	}
+	if (!err && !*process_word)
+		*process_word = getpid();
+	if (!err)
+		*mark = *process_word;
+	unlock(&process_lock);
+	return err;
+}
+
+/* ---- opening and closing ------------------------------------------------ */
+
+static int cpus_allowed(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) ? 2 : CPU_COUNT(&set);
+}
+
+int shmipc_open(struct shmipc_endpoint **out, unsigned int flags)
+{
+	struct shmipc_endpoint *ep;
+	int err;
+
+	if (flags)
+		return error_set(-EINVAL, "shmipc_open() knows no flags yet: pass 0");
+	ep = calloc(1, sizeof(*ep));
+	if (!ep)
+		return -ENOMEM;
+	err = process_mark(&ep->process);
+	if (!err)
+		err = provider_open(&ep->pv);
+	if (err) {
+		free(ep);
+		return err;
+	}
+	ep->cpus = cpus_allowed();
+	spin_init(&ep->spin);
+	list_init(&ep->hot);
+	list_init(&ep->sessions);
+	list_init(&ep->listeners);
+	list_init(&ep->followers);
+	list_init(&ep->corked);
+	list_init(&ep->sources);
+	*out = ep;
+	return 0;
+}
+
+void shmipc_close(struct shmipc_endpoint *ep)
+{
+	struct list *pos, *n;
+
+	if (!ep)
+		return;
+	if (endpoint_foreign(ep)) {
+		/* Locks may be held by threads that the fork did not copy: touch nothing else. */
+		ep->pv->ops->close(ep->pv, true);
+		return;
+	}
+	list_for_each_safe(pos, n, &ep->sessions)
+		shmipc_session_close(container_of(pos, struct shmipc_session, node));
+	list_for_each_safe(pos, n, &ep->listeners)
+		shmipc_listener_close(container_of(pos, struct shmipc_listener, node));
+	ep->pv->ops->close(ep->pv, false);
+	free(ep->cookies);
+	free(ep);
+}
+
+const char *shmipc_provider(const struct shmipc_endpoint *ep)
+{
+	return ep->pv->ops->name;
+}
+
+const char *shmipc_version(void)
+{
+	return SHMIPC_VERSION;
+}
+
+int shmipc_fd(const struct shmipc_endpoint *ep)
+{
+	return endpoint_foreign(ep) ? -EPERM : ep->pv->fd;
+}
+
+int shmipc_get_stats(struct shmipc_endpoint *ep, struct shmipc_stats *stats, size_t size)
+{
+	struct shmipc_stats sum;
+	struct list *pos, *n;
+
+	if (endpoint_foreign(ep))
+		return -EPERM;
+	/* poll_lock keeps sessions; their own locks come inside of it, endpoint.lock last. */
+	lock(&ep->poll_lock);
+	lock(&ep->lock);
+	sum = ep->gone;
+	unlock(&ep->lock);
+	list_for_each_safe(pos, n, &ep->sessions) {
+		struct shmipc_session *s = container_of(pos, struct shmipc_session, node);
+
+		lock(&s->rx.lock);
+		sum.messages_received += s->rx.messages;
+		sum.bytes_received += s->rx.bytes;
+		unlock(&s->rx.lock);
+		lock(&s->tx.lock);
+		sum.messages_sent += s->tx.messages;
+		sum.bytes_sent += s->tx.payload;
+		sum.parked += s->tx.parked;
+		unlock(&s->tx.lock);
+	}
+	unlock(&ep->poll_lock);
+	sum.doorbells = atomic_load(&ep->doorbells);
+	sum.sleeps = atomic_load(&ep->sleeps);
+	sum.wakeups = atomic_load(&ep->wakeups);
+	sum.stalls = atomic_load(&ep->stalls);
+	sum.segments = atomic_load(&ep->segments);
+	memset(stats, 0, size);
+	memcpy(stats, &sum, size < sizeof(sum) ? size : sizeof(sum));
+	return 0;
+}
+
+/* ---- cookies ------------------------------------------------------------ */
+
+/* A cookie is {generation, index + 1}; the table only grows. */
+uint64_t endpoint_cookie(struct shmipc_endpoint *ep)
+{
+	struct cookie_entry *grown;
+	uint64_t cookie = 0;
+	uint32_t i;
+
+	lock(&ep->lock);
+	for (i = 0; i < ep->nr_cookies && ep->cookies[i].generation & 1;)
+		i++;
+	if (i == ep->nr_cookies) {
+		grown = realloc(ep->cookies, (2 * i + 4) * sizeof(*grown));
+		if (!grown)
+			goto out;
+		memset(grown + i, 0, (i + 4) * sizeof(*grown));
+		ep->cookies = grown;
+		ep->nr_cookies = 2 * i + 4;
+	}
+	ep->cookies[i].generation++;
+	ep->cookies[i].early = 0;
+	cookie = (uint64_t)ep->cookies[i].generation << 32 | (i + 1);
+out:
+	unlock(&ep->lock);
+	return cookie;
+}
+
+static struct cookie_entry *cookie_find(struct shmipc_endpoint *ep, uint64_t cookie)
+{
+	uint32_t i = (uint32_t)cookie - 1;
+
+	if (i >= ep->nr_cookies || ep->cookies[i].generation != cookie >> 32)
+		return NULL;
+	return &ep->cookies[i];
+}
+
+uint32_t endpoint_attach(struct shmipc_endpoint *ep, uint64_t cookie,
+			 struct shmipc_session *session, struct shmipc_listener *listener)
+{
+	struct cookie_entry *entry;
+	uint32_t early;
+
+	lock(&ep->lock);
+	entry = cookie_find(ep, cookie);
+	entry->session = session;
+	entry->listener = listener;
+	early = entry->early;
+	unlock(&ep->lock);
+	return early;
+}
+
+void endpoint_forget(struct shmipc_endpoint *ep, uint64_t cookie)
+{
+	struct cookie_entry *entry;
+
+	lock(&ep->lock);
+	entry = cookie_find(ep, cookie);
+	if (entry) {
+		entry->generation++;
+		entry->session = NULL;
+		entry->listener = NULL;
+	}
+	unlock(&ep->lock);
+}
+
+/* An event of the provider. poll_lock held, which keeps the object alive. */
+void endpoint_event(struct shmipc_endpoint *ep, const struct shmipc_ready *event)
+{
+	struct shmipc_session *session = NULL;
+	struct shmipc_listener *listener = NULL;
+	struct cookie_entry *entry;
+
+	lock(&ep->lock);
+	entry = cookie_find(ep, event->cookie);
+	if (entry) {
+		session = entry->session;
+		listener = entry->listener;
+		if (!session && !listener)
+			entry->early |= event->causes;
+	}
+	unlock(&ep->lock);
+	if (session)
+		session_event(session, event->causes);
+	if (listener)
+		listener_event(listener);
+}
+
+/* ---- bells -------------------------------------------------------------- */
+
+/* Takes sessions off the corked list, and says whom to ring. Returns how many, up to @max. */
+unsigned int endpoint_bells(struct shmipc_endpoint *ep, struct shmipc_notify *notify,
+			    unsigned int max)
+{
+	unsigned int n = 0;
+
+	while (n < max) {
+		struct shmipc_session *s;
+		uint32_t bits;
+
+		lock(&ep->lock);
+		if (list_empty(&ep->corked)) {
+			unlock(&ep->lock);
+			break;
+		}
+		s = container_of(ep->corked.next, struct shmipc_session, corked);
+		list_del(&s->corked);
+		unlock(&ep->lock);
+		bits = session_take_bells(s);
+		if (bits)
+			notify[n++] = (struct shmipc_notify){ .handle = s->handle, .bits = bits };
+	}
+	return n;
+}
+
+/* ---- event sources ------------------------------------------------------ */
+
+void source_init(struct source *source, int kind, void *object)
+{
+	list_init(&source->node);
+	source->kind = kind;
+	source->object = object;
+}
+
+void endpoint_post(struct shmipc_endpoint *ep, struct source *source, uint32_t event)
+{
+	/* Programs that never call shmipc_wait() pay one load. */
+	if (!atomic_load_explicit(&ep->want_events, memory_order_relaxed) && !event)
+		return;
+	lock(&ep->lock);
+	if (event)
+		source->once |= 1U << event;
+	if (list_empty(&source->node) && ep->want_events)
+		list_add_tail(&source->node, &ep->sources);
+	unlock(&ep->lock);
+}
+
+void source_remove(struct shmipc_endpoint *ep, struct source *source)
+{
+	lock(&ep->lock);
+	list_del(&source->node);
+	source->once = 0;
+	unlock(&ep->lock);
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+/*
+ * endpoint.h - a program's door: one provider, and all the sessions behind it
+ *
+ * Waiting. The library has no thread of its own. Of the threads that block on one endpoint one is
+ * the *leader*: it polls the rings, spins, and sleeps in the provider's sync. The others are
+ * *followers* and sleep on a condition each. What the leader finds for a follower it delivers
+ * and pokes him; when it leaves, whatever the reason, it pokes another follower, who then leads.
+ *
+ * Sessions are *hot* (polled by the leader, doorbell not armed) or idle (armed: the peer
+ * rings). A session becomes hot when its bell is taken, idle when the leader arms it, which it
+ * does before it sleeps, or when polls keep finding nothing.
+ *
+ * Locks, outermost first; none is held over a system call, user code or a copy beyond
+ * INLINE_MAX, but for @poll_lock, which a spinning leader keeps while it looks, and rx.map_lock:
+ *
+ *	endpoint.poll_lock	the hot list; that a session or stream found there is not freed
+ *	  session.rx.map_lock	one thread maps a segment that the peer added
+ *	  session.rx.lock	frames coming in, returns going out, the table of streams
+ *	    session.tx.lock	frames going out, returns coming in
+ *	      endpoint.lock	lists of sessions and listeners, leader and followers, events, bells
+ */
+#ifndef SHMIPC_ENDPOINT_H
+#define SHMIPC_ENDPOINT_H
+
+#include "lock.h"
+#include <stdatomic.h>
+#include <shmipc/shmipc.h>
+#include "list.h"
+#include "provider.h"
+#include "spin.h"
+
+/* Something that shmipc_wait() may report. (protected by endpoint.lock) */
+struct source {
+	struct list node;		/* in endpoint.sources, if it may have something */
+	uint32_t once;			/* bits of 1 << SHMIPC_EV_* to report once */
+	enum { SOURCE_LISTENER = 1, SOURCE_SESSION, SOURCE_STREAM } kind;
+	void *object;
+	void *user;
+};
+
+/* A thread that blocks; on its own stack. */
+struct waiter {
+	struct list node;		/* in endpoint.followers (endpoint.lock) */
+	const void *key;		/* the object whose change it waits for */
+	bool (*ready)(void *arg);	/* called without locks */
+	void *arg;
+	atomic_uint poked;		/* futex; set under endpoint.lock */
+	bool arm;			/* don't say "nothing" before the doorbells are armed */
+};
+
+/* What a provider's event is about. */
+struct cookie_entry {
+	uint32_t generation;		/* odd: in use */
+	uint32_t early;			/* causes that came before the object was ready */
+	struct shmipc_session *session;
+	struct shmipc_listener *listener;
+};
+
+struct shmipc_endpoint {
+	struct provider *pv;		/* (invariant) */
+	uint32_t process;		/* (invariant) the process that may use this */
+	int cpus;			/* (invariant) CPUs allowed at open */
+	atomic_int dead;		/* -errno once the provider says so */
+
+	struct lock poll_lock;
+	struct list hot;		/* (poll_lock) */
+	struct spin spin;		/* (leader) */
+	uint32_t seen_ready;		/* (leader) the anchor's ready word before the last sync */
+	unsigned int since_sync;	/* (leader) polls since the last sync */
+
+	struct lock lock;
+	struct list sessions;		/* (lock) */
+	struct list listeners;		/* (lock) */
+	struct list followers;		/* (lock) */
+	atomic_uint nr_followers;	/* written under lock, read without it */
+	bool leading;			/* (lock) */
+	struct list corked;		/* (lock) sessions that may have to ring */
+	struct list sources;		/* (lock) */
+	atomic_bool want_events;	/* shmipc_wait() was called once; written under lock */
+	struct cookie_entry *cookies;	/* (lock) */
+	uint32_t nr_cookies;
+
+	atomic_uint_least64_t doorbells, sleeps, wakeups, stalls, segments;
+	struct shmipc_stats gone;	/* (lock) what closed sessions had counted */
+};
+
+static inline void count(atomic_uint_least64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+/* The word that a fork sets to 0 in the child; an endpoint remembers its own process's value. */
+extern uint32_t *process_word;
+static inline bool endpoint_foreign(const struct shmipc_endpoint *ep)
+{
+	return __atomic_load_n(process_word, __ATOMIC_RELAXED) != ep->process;
+}
+
+/*
+ * Waits until @w->ready() says so. Returns 0, -EAGAIN (timeout 0), -ETIMEDOUT, or the endpoint's
+ * -errno. The caller holds no lock.
+ */
+int endpoint_wait(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns);
+
+/* Wakes the followers that wait for @key (all with NULL). Any lock of the order above may be held. */
+void endpoint_poke(struct shmipc_endpoint *ep, const void *key);
+
+/* Reports @event (0: look at its level) of @source at the next shmipc_wait(). */
+void endpoint_post(struct shmipc_endpoint *ep, struct source *source, uint32_t event);
+void source_init(struct source *source, int kind, void *object);
+void source_remove(struct shmipc_endpoint *ep, struct source *source);
+
+/*
+ * Cookies name sessions and listeners to the provider, and outlive them without harm. One is
+ * taken (0: no memory) before the provider can know it; events that come before the object
+ * is attached are kept, and returned by the attach.
+ */
+uint64_t endpoint_cookie(struct shmipc_endpoint *ep);
+uint32_t endpoint_attach(struct shmipc_endpoint *ep, uint64_t cookie,
+			 struct shmipc_session *session, struct shmipc_listener *listener);
+void endpoint_forget(struct shmipc_endpoint *ep, uint64_t cookie);
+
+/* Adds a session to those that the leader polls. poll_lock held. */
+void endpoint_heat(struct shmipc_endpoint *ep, struct shmipc_session *session);
+
+/* poll_lock held: */
+void endpoint_event(struct shmipc_endpoint *ep, const struct shmipc_ready *event);
+/* Whom to ring for what was corked: fills in up to @max entries, returns how many. */
+unsigned int endpoint_bells(struct shmipc_endpoint *ep, struct shmipc_notify *notify,
+			    unsigned int max);
+
+#endif

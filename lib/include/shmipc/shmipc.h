@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+/*
+ * shmipc.h - streams between processes at the speed of memory
+ *
+ * An *endpoint* is a program's door to shmipc. A *listener* has a name; connecting to it
+ * makes a *session* between two processes, and a session carries many *streams* of messages.
+ * Payload is written in place by its sender and read in place by its receiver.
+ *
+ * Conventions
+ *   Results	0 or a count on success, a negative errno value on failure. shmipc_strerror()
+ *		says what a value means, shmipc_last_error() what went wrong just now, and what
+ *		to do about it.
+ *   Timeouts	int64_t nanoseconds; 0 never blocks (-EAGAIN), SHMIPC_FOREVER waits for ever.
+ *		A timeout that passes is -ETIMEDOUT. Signals don't end a wait.
+ *   Threads	Different objects may be used by different threads at once. A stream may be
+ *		read by one thread while another writes it. Nobody may use an object while
+ *		it is being closed. Where many threads block on one endpoint they share one
+ *		doorbell; an endpoint a thread is faster.
+ *   Fork	Handles stay with the process that made them: in a forked child each call
+ *		answers -EPERM. exec ends the endpoint.
+ *
+ * Every call below may also answer: -EPERM, used in a forked child; -EINVAL, an argument
+ * that can't be.
+ * All of it is there since version 0.1.0.
+ */
+#ifndef SHMIPC_SHMIPC_H
+#define SHMIPC_SHMIPC_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct shmipc_endpoint;
+struct shmipc_listener;
+struct shmipc_session;
+struct shmipc_stream;
+
+#define SHMIPC_FOREVER		((int64_t)-1)
+#define SHMIPC_SPANS_MAX	8
+
+/* ---- endpoint ----------------------------------------------------------- */
+
+/**
+ * shmipc_open - open an endpoint
+ * @ep: filled in; the caller closes it with shmipc_close()
+ * @flags: 0
+ *
+ * Uses the kernel provider when /dev/shmipc can be opened, else the embedded one;
+ * SHMIPC_PROVIDER=kernel or =embedded in the environment forces one. SHMIPC_LOG=level[:file]
+ * (error, warn, info, debug) makes the library talk.
+ *
+ * Return: 0; -ENODEV the kernel provider was forced and there is no module; -EACCES no right
+ * to open the device; -EPROTONOSUPPORT the module's ABI is too old or too new; -EINVAL
+ * unknown provider; -EMFILE, -ENOMEM, -ENOSPC (cap on endpoints).
+ */
+int shmipc_open(struct shmipc_endpoint **ep, unsigned int flags);
+
+/**
+ * shmipc_close - close an endpoint and all that is still open on it
+ * @ep: the endpoint, or NULL. In a forked child this frees the child's copy only.
+ */
+void shmipc_close(struct shmipc_endpoint *ep);
+
+/** shmipc_provider - "kernel" or "embedded" */
+const char *shmipc_provider(const struct shmipc_endpoint *ep);
+
+/** shmipc_version - the library's version, as "0.1.0" */
+const char *shmipc_version(void);
+
+/**
+ * shmipc_fd - a descriptor for poll, select or epoll
+ *
+ * It becomes readable (POLLIN) when shmipc_wait() has something to do. Ask shmipc_wait(ep, ...,
+ * 0) until it returns 0, then sleep on the descriptor: that last call armed the doorbells.
+ * The descriptor belongs to the endpoint: don't read, write or close it.
+ */
+int shmipc_fd(const struct shmipc_endpoint *ep);
+
+enum shmipc_event_type {
+	SHMIPC_EV_ACCEPT = 1,	/* listener: one may wait; try shmipc_accept() until -EAGAIN */
+	SHMIPC_EV_STREAM,	/* session: shmipc_stream_accept() has one */
+	SHMIPC_EV_READ,		/* stream: data, its end or an error is there */
+	SHMIPC_EV_WRITE,	/* stream: a send that answered -EAGAIN can go on */
+	SHMIPC_EV_CLOSED,	/* session: the peer closed, died or broke the protocol */
+};
+
+/**
+ * struct shmipc_event - what shmipc_wait() found
+ * @type: enum shmipc_event_type
+ * @object: the listener, session or stream
+ * @user: what was attached to it with shmipc_*_set_user()
+ */
+struct shmipc_event {
+	uint32_t type;
+	uint32_t reserved;
+	void *object;
+	void *user;
+};
+
+/**
+ * shmipc_wait - wait for events on everything that the endpoint has
+ * @ep: the endpoint
+ * @events: filled in
+ * @max: room in @events, > 0
+ * @timeout_ns: how long to wait for the first one
+ *
+ * Events are level-triggered: a stream with unread data is reported again at the next call.
+ * EV_WRITE is reported once for each -EAGAIN, EV_CLOSED once a session. Streams that
+ * shmipc_stream_accept() has not handed out yet are not reported.
+ * One thread at a time may call this on an endpoint.
+ *
+ * Return: how many events; 0 when the time was over.
+ */
+int shmipc_wait(struct shmipc_endpoint *ep, struct shmipc_event *events, unsigned int max,
+		int64_t timeout_ns);
+
+/**
+ * struct shmipc_stats - counters of an endpoint since it was opened
+ * @messages_sent: frames of payload published (a message of more than one frame counts each)
+ * @messages_received: frames of payload taken off the rings
+ * @bytes_sent: payload bytes published
+ * @bytes_received: payload bytes taken off the rings
+ * @doorbells: times that a peer was rung
+ * @sleeps: times that a thread of this endpoint went to sleep in the kernel
+ * @wakeups: times that a doorbell or event ended such a sleep
+ * @stalls: sends that had to wait though their own stream was within its window
+ * @parked: messages that were moved out of the ring's way because nobody had returned them
+ * @segments: shared segments made
+ */
+struct shmipc_stats {
+	uint64_t messages_sent;
+	uint64_t messages_received;
+	uint64_t bytes_sent;
+	uint64_t bytes_received;
+	uint64_t doorbells;
+	uint64_t sleeps;
+	uint64_t wakeups;
+	uint64_t stalls;
+	uint64_t parked;
+	uint64_t segments;
+};
+
+/**
+ * shmipc_get_stats - read the counters
+ * @ep: the endpoint
+ * @stats: filled in
+ * @size: sizeof(*stats) that the caller was compiled with
+ */
+int shmipc_get_stats(struct shmipc_endpoint *ep, struct shmipc_stats *stats, size_t size);
+
+/* ---- names and sessions ------------------------------------------------- */
+
+/**
+ * struct shmipc_options - for shmipc_listen() and shmipc_connect()
+ *
+ * Zero in any field but @size means the default. A session gets the smaller of both
+ * sides' @max_streams.
+ *
+ * @size: sizeof(struct shmipc_options)
+ * @flags: SHMIPC_EXPECT_UID
+ * @mode: listen: who may connect, permission bits as a file's (write); default 0600
+ * @backlog: listen: connections that may wait; default 64
+ * @max_per_uid: listen: sessions that one uid may have; default 64
+ * @max_streams: streams that a session carries at once; default 128, up to 16384
+ * @window: bytes that a stream may have sent and not seen returned; default 1 MiB
+ * @expect_uid: connect, with SHMIPC_EXPECT_UID: refuse a server of another uid
+ * @max_memory: bytes of payload memory that this side of a session may grow to; default 16 MiB
+ */
+struct shmipc_options {
+	uint32_t size;
+	uint32_t flags;
+	uint32_t mode;
+	uint32_t backlog;
+	uint32_t max_per_uid;
+	uint32_t max_streams;
+	uint32_t window;
+	uint32_t expect_uid;
+	uint64_t max_memory;
+};
+
+#define SHMIPC_EXPECT_UID	(1U << 0)
+
+/**
+ * shmipc_listen - take a name
+ * @ep: the endpoint
+ * @name: 1 to 63 bytes of [A-Za-z0-9._:/-]
+ * @options: or NULL
+ * @listener: filled in; the caller closes it with shmipc_listener_close()
+ *
+ * Return: 0; -EINVAL name or option; -EADDRINUSE; -EACCES a name under "u<uid>/" of
+ * another uid; -EPROTONOSUPPORT; -ENOSPC, -ENOMEM.
+ */
+int shmipc_listen(struct shmipc_endpoint *ep, const char *name,
+		  const struct shmipc_options *options, struct shmipc_listener **listener);
+
+/** shmipc_listener_close - give the name back; sessions already accepted live on */
+void shmipc_listener_close(struct shmipc_listener *listener);
+
+/** shmipc_listener_set_user - attach a pointer that comes back in events */
+void shmipc_listener_set_user(struct shmipc_listener *listener, void *user);
+
+/**
+ * shmipc_accept - take the next connection
+ * @listener: the listener
+ * @session: filled in; the caller closes it with shmipc_session_close()
+ * @timeout_ns: how long to wait for one
+ *
+ * Return: 0; -EAGAIN, -ETIMEDOUT; -EDQUOT, -ENOSPC, -ENOMEM memory for this side; -EBADMSG
+ * the connector's segment is malformed (that connection is dropped, call again).
+ */
+int shmipc_accept(struct shmipc_listener *listener, struct shmipc_session **session,
+		  int64_t timeout_ns);
+
+/**
+ * shmipc_connect - make a session with the process that listens on a name
+ * @ep: the endpoint
+ * @name: the name
+ * @options: or NULL
+ * @session: filled in; the caller closes it with shmipc_session_close()
+ * @timeout_ns: how long to wait for the other side to accept; must not be 0
+ *
+ * Return: 0; -ENOENT nobody has that name; -EACCES its mode or its uid forbids it; -EAGAIN
+ * its backlog is full; -ECONNREFUSED it closed or died before it accepted; -ETIMEDOUT;
+ * -EPROTONOSUPPORT the listener uses the other provider; -EDQUOT, -ENOSPC, -ENOMEM; -EBADMSG.
+ */
+int shmipc_connect(struct shmipc_endpoint *ep, const char *name,
+		   const struct shmipc_options *options, struct shmipc_session **session,
+		   int64_t timeout_ns);
+
+/**
+ * shmipc_session_close - end a session
+ *
+ * All its streams and every message held from them end with it: their handles
+ * and pointers are no longer valid. What was sent can still be read by the peer, which
+ * sees the end of a stream that was finished and -EPIPE on one that was not. (A finish that a
+ * full ring put off is tried once more here; if the peer still reads nothing, it is lost.)
+ */
+void shmipc_session_close(struct shmipc_session *session);
+
+/** shmipc_session_set_user - attach a pointer that comes back in events */
+void shmipc_session_set_user(struct shmipc_session *session, void *user);
+
+/**
+ * shmipc_session_error - why a session ended
+ *
+ * Return: 0 it lives; -EPIPE the peer closed it; -EOWNERDEAD the peer died; -EBADMSG the peer
+ * broke the protocol; -ESTALE this endpoint is dead.
+ */
+int shmipc_session_error(const struct shmipc_session *session);
+
+/** struct shmipc_peer_info - who is at the other end, as the kernel tells it */
+struct shmipc_peer_info {
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t pid;	/* 0 if it can't be seen from here */
+	uint32_t reserved;
+};
+
+/** shmipc_session_peer - who is at the other end. Never blocks. */
+int shmipc_session_peer(const struct shmipc_session *session, struct shmipc_peer_info *peer);
+
+/* ---- streams ------------------------------------------------------------ */
+
+/**
+ * shmipc_stream_open - open a stream; both sides may
+ * @session: the session
+ * @stream: filled in; the caller closes it with shmipc_stream_close()
+ *
+ * The peer learns of it with the first message, finish or flush.
+ *
+ * Return: 0; -EMFILE max_streams of this side are open; -EPIPE, -EBADMSG; -ENOMEM.
+ */
+int shmipc_stream_open(struct shmipc_session *session, struct shmipc_stream **stream);
+
+/**
+ * shmipc_stream_accept - take the next stream that the peer opened
+ *
+ * Return: 0; -EAGAIN, -ETIMEDOUT; -EPIPE, -EBADMSG the session ended.
+ */
+int shmipc_stream_accept(struct shmipc_session *session, struct shmipc_stream **stream,
+			 int64_t timeout_ns);
+
+/** shmipc_stream_set_user - attach a pointer that comes back in events */
+void shmipc_stream_set_user(struct shmipc_stream *stream, void *user);
+
+/**
+ * shmipc_stream_pause - report no SHMIPC_EV_READ for a stream, or report it again
+ * @paused: 1 or 0
+ *
+ * For an event loop that can't take more from a stream just now: what waits there is reported
+ * when it is resumed. Nothing is lost meanwhile, and the sender is held by its window.
+ */
+int shmipc_stream_pause(struct shmipc_stream *stream, int paused);
+
+/** shmipc_stream_session - the session that a stream belongs to */
+struct shmipc_session *shmipc_stream_session(const struct shmipc_stream *stream);
+
+/* Flags of a send. */
+#define SHMIPC_MORE	(1U << 0)	/* the message goes on in the next send */
+#define SHMIPC_CORK	(1U << 1)	/* ring later: at shmipc_flush() or the next blocking call */
+
+/**
+ * shmipc_reserve - get memory to write a message (or part of one) into, in place
+ * @stream: the stream; one reservation at a time
+ * @len: bytes, > 0
+ * @data: filled in: @len writable bytes, until commit or cancel
+ * @timeout_ns: how long to wait for the stream's window
+ *
+ * Return: 0; -EAGAIN, -ETIMEDOUT the window is full; -EMSGSIZE more than max_memory;
+ * -EBUSY a reservation is out; -EPIPE; -ECONNRESET the stream was reset; -ESHUTDOWN after
+ * finish; -EBADMSG; -EDQUOT, -ENOSPC, -ENOMEM a new segment could not be had.
+ */
+int shmipc_reserve(struct shmipc_stream *stream, size_t len, void **data, int64_t timeout_ns);
+
+/**
+ * shmipc_commit - send what was written into the reservation
+ * @stream: the stream
+ * @len: bytes to send, 1 to what was reserved
+ * @flags: SHMIPC_MORE, SHMIPC_CORK
+ *
+ * Never blocks for long: it waits for a ring slot, which the peer's library frees.
+ * Return: 0; -EINVAL nothing reserved, bad length or flag; -EPIPE, -ECONNRESET, -EBADMSG: the
+ * reservation is gone.
+ */
+int shmipc_commit(struct shmipc_stream *stream, size_t len, unsigned int flags);
+
+/** shmipc_cancel - give a reservation back unsent. Return: 0; -EINVAL nothing reserved. */
+int shmipc_cancel(struct shmipc_stream *stream);
+
+/**
+ * shmipc_write - copy a buffer out as one message
+ * @stream: the stream
+ * @buf: the bytes
+ * @len: how many, > 0
+ * @flags: SHMIPC_MORE, SHMIPC_CORK
+ * @timeout_ns: how long to wait for the window, in all
+ *
+ * A message of up to a quarter of the window travels as one frame, so that its receiver
+ * gets it as one span; a longer one is cut.
+ *
+ * Return: how many bytes were sent: fewer than @len only when the time was over in the middle;
+ * then the message is open, and the next write goes on with it. Errors as shmipc_reserve().
+ */
+ssize_t shmipc_write(struct shmipc_stream *stream, const void *buf, size_t len,
+		     unsigned int flags, int64_t timeout_ns);
+
+/** struct shmipc_span - bytes in place */
+struct shmipc_span {
+	const void *data;
+	size_t len;
+};
+
+/**
+ * struct shmipc_message - a message (or part of one) held by its receiver
+ * @len: bytes in all spans
+ * @position: stream position of the first byte
+ * @flags: SHMIPC_MSG_*
+ * @nspans: how many spans
+ * @spans: where the bytes are. A peer that is alive can still change bytes longer than 96 in place
+ *	(a hostile one; this library never does): copy what is checked and then used.
+ */
+struct shmipc_message {
+	size_t len;
+	uint64_t position;
+	uint32_t flags;
+	uint32_t nspans;
+	struct shmipc_span spans[SHMIPC_SPANS_MAX];
+	void *lease[SHMIPC_SPANS_MAX];	/* the library's */
+};
+
+#define SHMIPC_MSG_MORE		(1U << 0)	/* the message goes on at the next peek */
+#define SHMIPC_MSG_REDELIVERED	(1U << 1)	/* may have been seen before a crash */
+
+/**
+ * shmipc_peek - take the next message, to read in place
+ * @stream: the stream
+ * @message: filled in; the caller gives it back with shmipc_return()
+ * @timeout_ns: how long to wait
+ *
+ * Messages may be kept as long as one likes and returned in any order: a message that is
+ * held takes its share of this stream's window and of nothing else.
+ * A frame that follows later has SHMIPC_MSG_MORE set on what came before.
+ *
+ * Return: 1 there is one; 0 the stream ended (finish); -EAGAIN, -ETIMEDOUT; -EPIPE the peer
+ * died or closed the session before it finished the stream; -ECONNRESET the stream was reset;
+ * -EBADMSG the peer broke the protocol.
+ */
+int shmipc_peek(struct shmipc_stream *stream, struct shmipc_message *message,
+		int64_t timeout_ns);
+
+/**
+ * shmipc_return - give a message back to its sender
+ *
+ * Its spans may not be read any more. Never blocks.
+ * Return: 0; -EINVAL already returned.
+ */
+int shmipc_return(struct shmipc_stream *stream, struct shmipc_message *message);
+
+/**
+ * shmipc_read - copy the next bytes in
+ * @stream: the stream
+ * @buf: where to
+ * @len: room, > 0
+ * @timeout_ns: how long to wait for the first byte
+ *
+ * Never crosses the end of a message. What was read is returned to the sender by itself.
+ *
+ * Return: bytes, > 0; 0 the stream ended; errors as shmipc_peek().
+ */
+ssize_t shmipc_read(struct shmipc_stream *stream, void *buf, size_t len, int64_t timeout_ns);
+
+/**
+ * shmipc_flush - ring the doorbells that SHMIPC_CORK kept back
+ *
+ * On a stream that was opened and has sent nothing yet, this tells the peer of it, so that the
+ * peer may speak first. Never blocks.
+ */
+int shmipc_flush(struct shmipc_stream *stream);
+
+/**
+ * shmipc_finish - end the sending direction; reading goes on
+ *
+ * The peer reads what was sent, then the end. Never blocks: if the peer lets its ring run full, the
+ * end goes out with a later call on this endpoint. Return: 0; -EBUSY a reservation is out;
+ * -ESHUTDOWN already finished; -EPIPE, -ECONNRESET, -EBADMSG.
+ */
+int shmipc_finish(struct shmipc_stream *stream);
+
+/**
+ * shmipc_reset - end both directions at once and drop what was not read
+ * @code: for the peer: shmipc_stream_reset_code()
+ */
+int shmipc_reset(struct shmipc_stream *stream, uint32_t code);
+
+/** shmipc_stream_reset_code - the code of the peer's reset, 0 if it did not reset */
+uint32_t shmipc_stream_reset_code(const struct shmipc_stream *stream);
+
+/**
+ * shmipc_stream_close - let go of a stream
+ *
+ * Finishes it if that was not done. Data that was not read, or that comes after, resets
+ * the stream (as closing a TCP socket does). Messages held from it are returned.
+ */
+void shmipc_stream_close(struct shmipc_stream *stream);
+
+/* ---- errors ------------------------------------------------------------- */
+
+/** shmipc_strerror - what a (negative) error value of this library means; never NULL */
+const char *shmipc_strerror(int error);
+
+/**
+ * shmipc_last_error - a sentence about this thread's last failed open, listen, connect, accept
+ * or memory request, with the next step to take; "" if there was none. Valid until the next call.
+ */
+const char *shmipc_last_error(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* SHMIPC_SHMIPC_H */

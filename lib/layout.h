@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+/*
+ * layout.h - what lies in shared memory
+ *
+ * Each side of a session owns one first segment (slot 0) of this shape, and only its owner
+ * writes it:
+ *
+ *	header | control words | ring | live table | return ring | stream table | arena
+ *
+ * Further segments (slots 1, 2, ...) are all arena. The ring carries frames to the peer, the return
+ * ring tells the peer which of *its* frames are free again. docs/layout.md has the argument
+ * for every order below.
+ */
+#ifndef SHMIPC_LAYOUT_H
+#define SHMIPC_LAYOUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LAYOUT_MAGIC	0x317063696d687373ULL	/* "sshmicp1" */
+#define LAYOUT_VERSION	1
+
+#define CACHE_LINE	64
+#define INLINE_MAX	96	/* payload bytes that ride in a frame */
+#define FRAME_SHARE	128	/* bytes that the smallest frame counts for in a window */
+
+/*
+ * A frame: one slot of the ring, and one entry of the live table. @seq is the commit point: the
+ * slot is the peer's as soon as it holds the number that the peer expects there. User
+ * bytes begin at 32, where no seq is ever read.
+ */
+struct frame {
+	uint64_t seq;		/* store release / load acquire: covers all of the frame */
+	uint16_t stream;	/* slot of the stream table; parity: who opened it */
+	uint16_t live;		/* entry of the live table, named again by the return */
+	uint32_t generation;	/* of the stream slot */
+	uint64_t position;	/* stream position of the first payload byte */
+	uint8_t kind;		/* FRAME_* */
+	uint8_t flags;		/* FRAME_F_* */
+	uint16_t reserved;	/* 0 */
+	uint32_t length;	/* FRAME_INLINE: payload bytes; FRAME_RESET: its code; else 0 */
+	union {
+		uint8_t data[INLINE_MAX];
+		struct {
+			uint32_t slot;		/* of the segment */
+			uint32_t reserved;	/* 0 */
+			uint64_t offset;	/* in the segment */
+			uint64_t length;
+		} block;
+	};
+};
+
+#define FRAME_INLINE	1	/* payload in @data */
+#define FRAME_BLOCK	2	/* payload in an arena */
+#define FRAME_FIN	3	/* the sender's direction ends */
+#define FRAME_RESET	4	/* both directions end now */
+#define FRAME_OPEN	5	/* nothing but FRAME_F_OPEN: the peer shall know of the stream */
+
+#define FRAME_F_OPEN	(1U << 0)	/* first frame of a stream that the sender opens */
+#define FRAME_F_MORE	(1U << 1)	/* the message goes on in this stream's next frame */
+
+/* A return: one 8-byte store. @lap tells a new entry from the one it replaces. */
+#define RETURN_WORD(lap, live, seq) \
+	((uint64_t)(uint16_t)(lap) << 48 | (uint64_t)(uint16_t)(live) << 32 | (uint32_t)(seq))
+#define RETURN_LAP(word)	((uint16_t)((word) >> 48))
+#define RETURN_LIVE(word)	((uint16_t)((word) >> 32))
+#define RETURN_SEQ(word)	((uint32_t)(word))
+
+/* One record of the stream table: what a successor needs that no frame in the ring tells. */
+struct stream_record {
+	uint32_t generation;
+	uint32_t state;		/* RECORD_*; in force iff the frame @state_seq is published */
+	uint64_t state_seq;
+	uint64_t sent;		/* payload bytes published; behind by one frame at most */
+	uint64_t consumed;	/* payload bytes that the application took, in order */
+	uint32_t window;
+	uint32_t unfinished;	/* the last frame had FRAME_F_MORE */
+	uint64_t reserved[3];
+};
+
+#define RECORD_FREE	0
+#define RECORD_OPEN	1
+#define RECORD_FINISHED	2	/* this side sent its FIN */
+#define RECORD_RESET	3	/* this side sent its RESET */
+
+/* Words that the peer polls, a cache line for each reason to write. All modulo 2^32. */
+struct control {
+	/* Written by the receiver of frames when it passes slots. */
+	uint32_t rx_cursor __attribute__((aligned(CACHE_LINE)));
+	/* Written before its sleep: the seq whose publication shall ring, and its CPU. */
+	uint32_t rx_event __attribute__((aligned(CACHE_LINE)));
+	uint32_t cpu;
+	/* Written by a blocked sender: the return count, and the cursor, that shall ring. */
+	uint32_t tx_event __attribute__((aligned(CACHE_LINE)));
+	uint32_t slot_event;
+};
+
+struct segment_header {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t slots;		/* frames in the ring, a power of two */
+	uint32_t live;		/* entries of the live table */
+	uint32_t returns;	/* words of the return ring, a power of two */
+	uint32_t streams;	/* records of the stream table */
+	uint32_t reserved[9];
+};
+
+_Static_assert(sizeof(struct frame) == 2 * CACHE_LINE, "a frame is two cache lines");
+_Static_assert(offsetof(struct frame, data) == 32, "user bytes begin at 32");
+_Static_assert(sizeof(struct stream_record) == CACHE_LINE, "a record is a cache line");
+_Static_assert(sizeof(struct segment_header) == CACHE_LINE, "the header is a cache line");
+
+#define STREAMS_MAX	16384
+#define SLOTS_MIN	128
+#define SLOTS_MAX	1024
+
+/*
+ * Sizes and offsets of a first segment, all computed from its counts. Read from a peer's header
+ * once, when the session is made, and never again.
+ */
+struct geometry {
+	uint32_t slots, live, returns, streams;
+	size_t control, ring, live_table, return_ring, stream_table, arena;
+};
+
+/* For a segment of our own that carries @streams streams. */
+void geometry_for(struct geometry *geo, uint32_t streams);
+void geometry_write(const struct geometry *geo, void *segment);
+/* Reads a peer's header. False when no honest library wrote it into @len bytes. */
+bool geometry_read(struct geometry *geo, const void *segment, size_t len);
+
+#endif

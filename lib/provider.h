@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+/*
+ * provider.h - where memory and wake-ups come from
+ *
+ * A provider does for one endpoint what /dev/shmipc does: segments that one process writes and
+ * another reads, names, sessions, doorbells. The rest of the library (rings, streams, flow
+ * control) knows no other way to reach the outside.
+ *
+ * Every call returns 0 (or a count) or -errno, with the meanings of uapi/shmipc.h. Handles
+ * are the provider's, never 0. All calls but @sync with a wait return at once,
+ * @connect after its timeout at the latest. They may be called from several threads at
+ * once, except that one thread at a time waits in @sync.
+ */
+#ifndef SHMIPC_PROVIDER_H
+#define SHMIPC_PROVIDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uapi/shmipc.h>
+
+/* Doorbell bits: the low half of SHMIPC_CAUSE_*, which belongs to the library. */
+#define BELL_DATA	(1U << 0)	/* frames were published */
+#define BELL_SPACE	(1U << 1)	/* frames were returned, or ring slots passed */
+
+/* A segment that this endpoint owns, mapped writable. */
+struct pv_segment {
+	uint32_t handle;
+	void *addr;
+	size_t len;
+};
+
+/* A peer's segment, mapped read-only. */
+struct pv_mapping {
+	const void *addr;
+	size_t len;
+};
+
+struct pv_bind {
+	const char *name;	/* checked by the provider */
+	uint32_t mode;
+	uint32_t backlog;
+	uint32_t max_per_uid;
+	uint64_t cookie;
+};
+
+struct pv_connect {
+	const char *name;
+	const struct pv_segment *segment;	/* granted as slot 0 */
+	bool check_uid;
+	uint32_t expect_uid;
+	uint64_t cookie;
+	int64_t timeout_ns;			/* < 0: for ever */
+};
+
+/*
+ * Ring, then take events, and wait for one if @wait. Returns how many events; 0 when the time
+ * was over or a signal came.
+ */
+struct pv_sync {
+	const struct shmipc_notify *notify;
+	unsigned int nr_notify;		/* a bad or dead entry is no error */
+	struct shmipc_ready *events;
+	unsigned int max_events;	/* 0: only ring */
+	bool wait;
+	int64_t timeout_ns;		/* < 0: for ever */
+};
+
+struct provider;
+
+struct provider_ops {
+	const char *name;
+	int (*open)(struct provider **pv);
+	/* Ends everything. In a forked child: frees memory and descriptors, tells nobody. */
+	void (*close)(struct provider *pv, bool in_child);
+
+	int (*segment_create)(struct provider *pv, size_t len, struct pv_segment *segment);
+	void (*segment_destroy)(struct provider *pv, struct pv_segment *segment);
+	int (*segment_grant)(struct provider *pv, uint32_t session,
+			     const struct pv_segment *segment, uint32_t slot);
+	int (*segment_map)(struct provider *pv, uint32_t session, uint32_t slot,
+			   struct pv_mapping *mapping);
+	void (*segment_unmap)(struct provider *pv, struct pv_mapping *mapping);
+
+	int (*bind)(struct provider *pv, const struct pv_bind *bind, uint32_t *listener);
+	int (*accept)(struct provider *pv, uint32_t listener, const struct pv_segment *segment,
+		      uint64_t cookie, uint32_t *session, struct shmipc_peer *peer);
+	int (*connect)(struct provider *pv, const struct pv_connect *connect, uint32_t *session,
+		       struct shmipc_peer *peer);
+	int (*sync)(struct provider *pv, struct pv_sync *sync);
+	/* Of a session (the peer gets PEER_CLOSED) or a listener. */
+	void (*drop)(struct provider *pv, uint32_t handle, uint32_t reason);
+};
+
+/* The common head of every provider's own structure. */
+struct provider {
+	const struct provider_ops *ops;
+	int fd;					/* for poll() */
+	const volatile struct shmipc_anchor *anchor;	/* or NULL: nothing to spin on */
+};
+
+extern const struct provider_ops provider_kernel;
+extern const struct provider_ops provider_embedded;
+/* Both ends in one process over one mapping: for ThreadSanitizer, never chosen by itself. */
+extern const struct provider_ops provider_local;
+
+/* By SHMIPC_PROVIDER (kernel, embedded, local), else what the machine has. */
+int provider_open(struct provider **pv);
+
+/* -EINVAL unless 1 to SHMIPC_NAME_MAX bytes of [A-Za-z0-9._:/-]. */
+int provider_check_name(const char *name);
+
+#endif

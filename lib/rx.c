@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * rx.c - receiving: frames off the peer's ring into their streams' queues, and returns
+ *
+ * Nothing that the peer wrote is trusted. A frame's header is copied to a local once, checked,
+ * and only then used; inline payload is copied before anyone looks at it. What no honest
+ * library would write ends the session with -EBADMSG.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "barrier.h"
+#include "log.h"
+#include "session.h"
+
+int rx_init(struct shmipc_session *s)
+{
+	struct rx *rx = &s->rx;
+
+	list_init(&rx->accept);
+	list_init(&rx->closed);
+	list_init(&rx->detached);
+	rx->next = 1;
+	rx->published = 1;
+	rx->mappings = calloc(SHMIPC_SLOTS_MAX, sizeof(*rx->mappings));
+	return rx->mappings ? 0 : -ENOMEM;
+}
+
+/* @peer is checked. @mapping is the peer's first segment, and rx's to unmap from now on. */
+int rx_connect(struct shmipc_session *s, const struct geometry *peer,
+	       const struct pv_mapping *mapping)
+{
+	struct rx *rx = &s->rx;
+	const char *segment = mapping->addr;
+	struct geometry both;
+
+	geometry_for(&both, s->nr_streams);
+	rx->slots = both.slots;
+	rx->nr_live = both.live;
+	rx->nr_returns = both.returns;
+	rx->arena_offset = peer->arena;
+	rx->ring = (const void *)(segment + peer->ring);
+	rx->peer = (const void *)(segment + peer->control);
+	rx->nodes = calloc(rx->nr_live, sizeof(*rx->nodes));
+	return rx->nodes ? 0 : -ENOMEM;
+}
+
+void rx_destroy(struct shmipc_session *s)
+{
+	struct rx *rx = &s->rx;
+
+	for (uint32_t i = 0; i < SHMIPC_SLOTS_MAX; i++)
+		if (rx->mappings[i].addr)
+			s->ep->pv->ops->segment_unmap(s->ep->pv, &rx->mappings[i]);
+	free(rx->mappings);
+	free(rx->nodes);
+}
+
+/* ---- one frame ---------------------------------------------------------- */
+
+/* Not honest: say what, and end the session. */
+static int bad(struct shmipc_session *s, const struct frame *frame, const char *what)
+{
+	log_warn("session with pid %u: %s (seq %llu, stream %u.%u, kind %u)", s->peer.pid, what,
+		 (unsigned long long)frame->seq, frame->stream, frame->generation, frame->kind);
+	return -EBADMSG;
+}
+
+/* Which stream is it for? NULL without error: of an older generation, to be returned silently. */
+static int find_stream(struct shmipc_session *s, const struct frame *frame,
+		       struct shmipc_stream **found)
+{
+	struct shmipc_stream *st = s->streams[frame->stream];
+	uint32_t newest = st ? st->generation : s->generations[frame->stream];
+	int32_t newer = frame->generation - newest;
+
+	*found = NULL;
+	if (newer < 0 || (!newer && !st))
+		return 0;
+	if (!newer) {
+		if (frame->flags & FRAME_F_OPEN)
+			return bad(s, frame, "opened twice");
+		*found = st;
+		return 0;
+	}
+	if (!(frame->flags & FRAME_F_OPEN))
+		return bad(s, frame, "stream was never opened");
+	if ((frame->stream & 1) == s->role)
+		return bad(s, frame, "opened a slot of this side");
+	if (st) {
+		/* Our own FIN's return may be there and not looked at. */
+		if (!stream_over(st) && !stream_terminated(st))
+			return bad(s, frame, "opened a slot in use");
+		stream_detach(st);
+		stream_put(st);
+	}
+	st = stream_new(s, frame->stream, frame->generation);
+	if (!st)
+		return -ENOMEM;
+	list_add_tail(&st->accept, &s->rx.accept);
+	endpoint_post(s->ep, &s->source, 0);
+	endpoint_poke(s->ep, s);
+	*found = st;
+	return 0;
+}
+
+/* Where the payload is. -EAGAIN: its segment has to be mapped first. */
+static int find_payload(struct shmipc_session *s, const struct frame *frame,
+			struct rx_node *node)
+{
+	struct rx *rx = &s->rx;
+	const struct pv_mapping *map;
+	uint64_t first;
+
+	if (frame->kind != FRAME_BLOCK) {
+		node->data = node->copy;
+		node->length = frame->kind == FRAME_INLINE ? frame->length : 0;
+		return 0;
+	}
+	if (frame->block.slot >= SHMIPC_SLOTS_MAX)
+		return bad(s, frame, "segment slot out of range");
+	map = &rx->mappings[frame->block.slot];
+	if (!map->addr) {
+		rx->want_slot = frame->block.slot;
+		return -EAGAIN;
+	}
+	first = frame->block.slot ? 0 : rx->arena_offset;
+	if (!frame->block.length || frame->block.offset < first ||
+	    frame->block.offset > map->len || frame->block.length > map->len - frame->block.offset)
+		return bad(s, frame, "payload outside of its segment");
+	node->data = (const uint8_t *)map->addr + frame->block.offset;
+	node->length = frame->block.length;
+	return 0;
+}
+
+static int check_frame(struct shmipc_session *s, const struct frame *frame)
+{
+	if (frame->kind < FRAME_INLINE || frame->kind > FRAME_OPEN)
+		return bad(s, frame, "unknown kind");
+	if (frame->flags & ~(FRAME_F_OPEN | FRAME_F_MORE) || frame->reserved)
+		return bad(s, frame, "unknown flag");
+	if (frame->stream >= s->nr_streams)
+		return bad(s, frame, "stream slot out of range");
+	if (frame->live >= s->rx.nr_live || s->rx.nodes[frame->live].stream)
+		return bad(s, frame, "live entry out of range or in use");
+	if (frame->kind == FRAME_INLINE ? !frame->length || frame->length > INLINE_MAX :
+	    frame->kind != FRAME_RESET && frame->length)
+		return bad(s, frame, "bad length");
+	return 0;
+}
+
+static void enqueue(struct shmipc_stream *st, struct rx_node *node)
+{
+	node->next = NULL;
+	*st->tail = node;
+	st->tail = &node->next;
+	endpoint_post(st->session->ep, &st->source, 0);
+	endpoint_poke(st->session->ep, st);
+}
+
+/* Returns what is queued and was not taken. True: ring the peer. */
+static bool drop_queue(struct shmipc_session *s, struct shmipc_stream *st)
+{
+	bool ring = false;
+
+	while (st->head) {
+		struct rx_node *node = st->head;
+
+		st->head = node->next;
+		ring |= rx_return(s, node);
+	}
+	st->tail = &st->head;
+	return ring;
+}
+
+bool rx_discard(struct shmipc_session *s, struct shmipc_stream *st)
+{
+	if (st->fin_received)
+		st->fin_consumed = true;
+	return drop_queue(s, st);
+}
+
+static bool deliver_reset(struct shmipc_session *s, struct shmipc_stream *st,
+			  struct rx_node *node, uint32_t code)
+{
+	bool ring = drop_queue(s, st) | rx_return(s, node);
+
+	lock(&s->tx.lock);
+	st->reset_received = true;
+	unlock(&s->tx.lock);
+	st->reset_code = code;
+	endpoint_post(s->ep, &st->source, SHMIPC_EV_WRITE);
+	endpoint_poke(s->ep, st);
+	return ring;
+}
+
+/* The application closed the stream and the peer still sends: tell it, once. */
+static void refuse_data(struct shmipc_session *s, struct shmipc_stream *st)
+{
+	lock(&s->tx.lock);
+	if (!st->reset_sent) {
+		tx_control(s, st, FRAME_RESET);
+		session_cork(s);
+	}
+	unlock(&s->tx.lock);
+}
+
+static int deliver(struct shmipc_session *s, struct shmipc_stream *st, const struct frame *frame,
+		   struct rx_node *node, bool *ring)
+{
+	if (st->reset_received || (st->fin_received && frame->kind != FRAME_RESET))
+		return bad(s, frame, "frame after the end of its stream");
+	if (frame->position != st->rx_position)
+		return bad(s, frame, "wrong stream position");
+	st->rx_position += node->length;
+	node->stream = st;
+	st->held++;
+	if (frame->kind == FRAME_OPEN) {
+		*ring |= rx_return(s, node);
+	} else if (frame->kind == FRAME_RESET) {
+		*ring |= deliver_reset(s, st, node, frame->length);
+	} else if (!st->handle || st->reset_sent) {
+		st->fin_received = st->fin_consumed = frame->kind == FRAME_FIN;
+		*ring |= rx_return(s, node);
+		if (frame->kind != FRAME_FIN)
+			refuse_data(s, st);
+	} else {
+		st->fin_received = frame->kind == FRAME_FIN;
+		enqueue(st, node);
+	}
+	return 0;
+}
+
+/* Takes one frame that is published. 0, -EAGAIN (map want_slot first) or another -errno. */
+static int take_frame(struct shmipc_session *s, const struct frame *shared, bool *ring)
+{
+	struct rx *rx = &s->rx;
+	struct shmipc_stream *st;
+	struct rx_node *node;
+	struct frame frame;
+	int err;
+
+	/* The one copy. The second cache line is read only when it is used. */
+	memcpy(&frame, shared, offsetof(struct frame, data) + sizeof(frame.block));
+	frame.seq = rx->next;
+	err = check_frame(s, &frame);
+	if (err)
+		return err;
+	node = &rx->nodes[frame.live];
+	err = find_payload(s, &frame, node);
+	if (err)
+		return err;
+	if (frame.kind == FRAME_INLINE)
+		memcpy(node->copy, shared->data, frame.length);
+	err = find_stream(s, &frame, &st);
+	if (err)
+		return err;
+	node->seq = frame.seq;
+	node->live = frame.live;
+	node->kind = frame.kind;
+	node->flags = frame.flags;
+	node->position = frame.position;
+	node->taken = 0;
+	node->leased = false;
+	if (!st) {
+		*ring |= rx_return(s, node);
+		return 0;
+	}
+	if (frame.kind == FRAME_INLINE || frame.kind == FRAME_BLOCK) {
+		rx->messages++;
+		rx->bytes += node->length;
+	}
+	return deliver(s, st, &frame, node, ring);
+}
+
+/* Is the next frame there? A slot holds its last lap's seq, or 0, until then: all else is a lie. */
+static int frame_ready(const struct rx *rx)
+{
+	const struct frame *shared = &rx->ring[rx->next & (rx->slots - 1)];
+	uint64_t seq = load_acquire(&shared->seq);	/* pairs with frame_publish() */
+
+	if (seq == rx->next)
+		return 1;
+	if (seq == (rx->next > rx->slots ? rx->next - rx->slots : 0))
+		return 0;
+	return -EBADMSG;
+}
+
+static int drain_locked(struct shmipc_session *s, unsigned int budget, bool *ring)
+{
+	struct rx *rx = &s->rx;
+	unsigned int n = 0;
+	int err = 0;
+
+	while (n < budget) {
+		err = frame_ready(rx);
+		if (err <= 0)
+			break;
+		err = take_frame(s, &rx->ring[rx->next & (rx->slots - 1)], ring);
+		if (err)
+			break;
+		rx->next++;
+		n++;
+	}
+	/* The sender can do with three quarters of a ring; the rest is told before we sleep. */
+	if ((uint32_t)rx->next - rx->published >= rx->slots / 4)
+		*ring |= rx_publish_cursor(s);
+	return n ? (int)n : err;
+}
+
+/* True: another thread mapped it since. */
+static bool is_mapped(struct shmipc_session *s, uint32_t slot)
+{
+	bool mapped;
+
+	lock(&s->rx.lock);
+	mapped = s->rx.mappings[slot].addr;
+	unlock(&s->rx.lock);
+	return mapped;
+}
+
+/* A segment that the peer added since. map_lock held: a provider may hand out a grant only once. */
+static int map_wanted(struct shmipc_session *s, uint32_t slot)
+{
+	struct provider *pv = s->ep->pv;
+	struct pv_mapping map;
+	int err;
+
+	if (is_mapped(s, slot))
+		return 0;
+	err = pv->ops->segment_map(pv, s->handle, slot, &map);
+	if (err) {
+		log_warn("session with pid %u: segment %u can't be mapped: %s", s->peer.pid, slot,
+			 strerror(-err));
+		return err == -ENOMEM ? err : -EBADMSG;
+	}
+	lock(&s->rx.lock);
+	s->rx.mappings[slot] = map;
+	unlock(&s->rx.lock);
+	return 0;
+}
+
+int rx_drain(struct shmipc_session *s, unsigned int budget)
+{
+	struct rx *rx = &s->rx;
+	uint32_t want;
+	bool ring = false;
+	int n;
+
+	do {
+		lock(&rx->lock);
+		n = drain_locked(s, budget, &ring);
+		want = rx->want_slot;
+		rx->want_slot = 0;
+		unlock(&rx->lock);
+		if (n == -EAGAIN) {
+			lock(&rx->map_lock);
+			n = map_wanted(s, want);
+			unlock(&rx->map_lock);
+			if (!n)
+				n = -EAGAIN;
+		}
+	} while (n == -EAGAIN);
+	if (ring)
+		session_ring(s, BELL_SPACE);
+	return n;
+}
+
+/* ---- what the peer is told ---------------------------------------------- */
+
+/*
+ * One store returns a frame. Release: our reads of the payload are before it; pairs with
+ * next_return(). Then the look at the peer's event: it armed (store, fence, look), we
+ * returned (store, fence, look).
+ */
+bool rx_return(struct shmipc_session *s, struct rx_node *node)
+{
+	struct rx *rx = &s->rx;
+	uint32_t index = rx->returned & (rx->nr_returns - 1);
+	uint16_t lap = rx->returned / rx->nr_returns + 1;
+	uint32_t before = rx->returned++;
+
+	store_release(&rx->returns[index], RETURN_WORD(lap, node->live, node->seq));
+	if (node->stream) {
+		if (node->kind == FRAME_FIN)
+			node->stream->fin_consumed = true;
+		node->stream->held--;
+		node->stream = NULL;
+	}
+	full_fence();
+	return event_due(load_relaxed(&rx->peer->tx_event), before, rx->returned);
+}
+
+bool rx_publish_cursor(struct shmipc_session *s)
+{
+	struct rx *rx = &s->rx;
+	uint32_t before = rx->published;
+
+	rx->published = rx->next;
+	store_release(&rx->control->rx_cursor, rx->published);	/* pairs with ring_room() */
+	full_fence();
+	return event_due(load_relaxed(&rx->peer->slot_event), before, rx->published);
+}
+
+/* Store event, fence, look again: pairs with tx_bell_due(). True: a frame came meanwhile. */
+bool rx_arm(struct shmipc_session *s)
+{
+	struct rx *rx = &s->rx;
+
+	store_relaxed(&rx->control->rx_event, (uint32_t)rx->next);
+	full_fence();
+	return frame_ready(rx) != 0;
+}

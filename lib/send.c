@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* send.c - the calls that send: reserve and commit, write, flush */
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include "clock.h"
+#include "error.h"
+#include "session.h"
+
+/* What is left of a call's timeout that may wait several times. */
+struct budget {
+	int64_t timeout, deadline;
+};
+
+static struct budget budget_start(int64_t timeout_ns)
+{
+	struct budget b = { timeout_ns, timeout_ns > 0 ? now_ns() + timeout_ns : 0 };
+
+	return b;
+}
+
+static int64_t budget_left(const struct budget *b)
+{
+	int64_t left;
+
+	if (b->timeout <= 0)
+		return b->timeout;
+	left = b->deadline - now_ns();
+	return left > 0 ? left : 1;
+}
+
+/* May it send? tx.lock held. */
+int stream_sendable(const struct shmipc_stream *st)
+{
+	if (session_error(st->session))
+		return session_error(st->session) == -EBADMSG ? -EBADMSG : -EPIPE;
+	if (st->reset_received || st->reset_sent)
+		return -ECONNRESET;
+	return st->fin_sent ? -ESHUTDOWN : 0;
+}
+
+static bool send_ready(void *arg)
+{
+	struct shmipc_stream *st = arg;
+	struct shmipc_session *s = st->session;
+	bool ready;
+
+	lock(&s->tx.lock);
+	ready = stream_sendable(st) || list_empty(&st->blocked);
+	unlock(&s->tx.lock);
+	return ready;
+}
+
+/* Waits for the window, or leaves word that it wants EV_WRITE. No lock held. */
+static int wait_window(struct shmipc_stream *st, uint64_t need, const struct budget *budget)
+{
+	struct shmipc_session *s = st->session;
+	struct waiter w = { .key = st, .ready = send_ready, .arg = st };
+	bool look_again, ring = false;
+	int err;
+
+	lock(&s->tx.lock);
+	st->need = need;
+	if (list_empty(&st->blocked))
+		list_add_tail(&st->blocked, &s->tx.blocked);
+	if (!st->out_data && s->tx.nr_free == 0)
+		count(&s->ep->stalls, 1);
+	look_again = tx_arm(s);
+	if (look_again) {
+		tx_reap(s);
+		tx_unblock(s);
+		ring = tx_bell_due(s);
+	}
+	unlock(&s->tx.lock);
+	if (ring)
+		session_ring(s, BELL_DATA);
+	if (!budget->timeout && !send_ready(st)) {
+		/* Nobody polls while a program only tries: frames and returns are taken here. */
+		rx_drain(s, DRAIN_BUDGET);
+		return -EAGAIN;
+	}
+	err = endpoint_wait(s->ep, &w, budget_left(budget));
+	if (err && err != -EAGAIN) {
+		lock(&s->tx.lock);
+		list_del(&st->blocked);
+		unlock(&s->tx.lock);
+	}
+	return err;
+}
+
+/* Reserves, waiting for the window and making memory as needed. Returns with tx.lock held on 0. */
+static int reserve_locked(struct shmipc_stream *st, uint64_t len, const struct budget *budget)
+{
+	struct shmipc_session *s = st->session;
+	int err;
+
+	if (endpoint_foreign(s->ep))
+		return -EPERM;
+	for (;;) {
+		lock(&s->tx.lock);
+		err = stream_sendable(st);
+		if (!err)
+			err = st->reservation ? -EBUSY : tx_reserve(s, st, len);
+		if (!err) {
+			list_del(&st->blocked);
+			return 0;
+		}
+		unlock(&s->tx.lock);
+		if (err == -EBADMSG)
+			session_fail(s, err);
+		else if (err == -ENOBUFS)
+			err = tx_grow(s, len);
+		else if (err == -EAGAIN)
+			err = wait_window(st, len, budget);
+		if (err)
+			return err;
+	}
+}
+
+/* Rings if somebody sleeps, or leaves it to the next flush. tx.lock held; released here. */
+void stream_bell_and_unlock(struct shmipc_stream *st, unsigned int flags)
+{
+	struct shmipc_session *s = st->session;
+	bool ring = false;
+
+	if (flags & SHMIPC_CORK)
+		session_cork(s);
+	else
+		ring = tx_bell_due(s);
+	unlock(&s->tx.lock);
+	if (ring)
+		session_ring(s, BELL_DATA);
+}
+
+int shmipc_reserve(struct shmipc_stream *st, size_t len, void **data, int64_t timeout_ns)
+{
+	struct budget budget = budget_start(timeout_ns);
+	int err;
+
+	if (!len)
+		return -EINVAL;
+	if (len > st->session->tx.max_memory)
+		return error_set(-EMSGSIZE, "a message of %zu bytes is more than max_memory (%llu): "
+				 "raise it in struct shmipc_options, or send it in parts", len,
+				 (unsigned long long)st->session->tx.max_memory);
+	err = reserve_locked(st, len, &budget);
+	if (err)
+		return err;
+	*data = tx_reserved_data(st->session, st);
+	unlock(&st->session->tx.lock);
+	return 0;
+}
+
+int shmipc_commit(struct shmipc_stream *st, size_t len, unsigned int flags)
+{
+	struct shmipc_session *s = st->session;
+	int err;
+
+	if (endpoint_foreign(s->ep))
+		return -EPERM;
+	lock(&s->tx.lock);
+	if (!st->reservation || !len || len > st->reserve.len ||
+	    flags & ~(SHMIPC_MORE | SHMIPC_CORK)) {
+		unlock(&s->tx.lock);
+		return -EINVAL;
+	}
+	err = stream_sendable(st);
+	if (err) {
+		tx_unreserve(s, st);
+		stream_bell_and_unlock(st, 0);
+		return err;
+	}
+	tx_commit(s, st, len, flags & SHMIPC_MORE);
+	stream_bell_and_unlock(st, flags);
+	return 0;
+}
+
+int shmipc_cancel(struct shmipc_stream *st)
+{
+	struct shmipc_session *s = st->session;
+	int err = -EINVAL;
+
+	if (endpoint_foreign(s->ep))
+		return -EPERM;
+	lock(&s->tx.lock);
+	if (st->reservation) {
+		tx_unreserve(s, st);
+		err = 0;
+	}
+	/* The slot that was promised may have gone to a control frame that was owed. */
+	stream_bell_and_unlock(st, 0);
+	return err;
+}
+
+/* One frame. The copy of what does not fit into the frame itself is made without the lock. */
+static int write_frame(struct shmipc_stream *st, const void *buf, size_t len, unsigned int flags,
+		       const struct budget *budget)
+{
+	struct shmipc_session *s = st->session;
+	int err = reserve_locked(st, len, budget);
+	void *data;
+
+	if (err)
+		return err;
+	data = tx_reserved_data(s, st);
+	if (len > INLINE_MAX) {
+		unlock(&s->tx.lock);
+		memcpy(data, buf, len);
+		return shmipc_commit(st, len, flags);
+	}
+	memcpy(data, buf, len);
+	tx_commit(s, st, len, flags & SHMIPC_MORE);
+	stream_bell_and_unlock(st, flags);
+	return 0;
+}
+
+ssize_t shmipc_write(struct shmipc_stream *st, const void *buf, size_t len, unsigned int flags,
+		     int64_t timeout_ns)
+{
+	struct budget budget = budget_start(timeout_ns);
+	size_t most = st->session->tx.window / 4, done = 0;
+	int err = 0;
+
+	if (!len || flags & ~(SHMIPC_MORE | SHMIPC_CORK) || len > SSIZE_MAX)
+		return -EINVAL;
+	while (done < len && !err) {
+		size_t part = len - done < most ? len - done : most;
+		unsigned int more = done + part < len ? SHMIPC_MORE : 0;
+
+		err = write_frame(st, (const char *)buf + done, part, flags | more, &budget);
+		if (!err)
+			done += part;
+	}
+	return done ? (ssize_t)done : err;
+}
+
+int shmipc_flush(struct shmipc_stream *st)
+{
+	struct shmipc_session *s = st->session;
+	uint32_t bits;
+
+	if (endpoint_foreign(s->ep))
+		return -EPERM;
+	lock(&s->tx.lock);
+	if (!st->opened && (st->slot & 1) == s->role && list_empty(&st->owing) && !stream_sendable(st))
+		tx_control(s, st, FRAME_OPEN);
+	unlock(&s->tx.lock);
+	bits = session_take_bells(s);
+	if (bits)
+		session_ring(s, bits);
+	return 0;
+}

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* session.c - making, polling and ending a session */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include "barrier.h"
+#include "error.h"
+#include "log.h"
+#include "session.h"
+
+#define SEGMENT_MIN	(128 << 10)	/* 1,000 sessions of two sides are 256 MiB */
+#define ARENA_MIN	(32 << 10)
+
+/* ---- making ------------------------------------------------------------- */
+
+static int make_segment(struct shmipc_session *s, uint32_t streams)
+{
+	struct provider *pv = s->ep->pv;
+	struct pv_segment *segment = &s->tx.segments[0];
+	struct geometry geo;
+	size_t size;
+	char *base;
+	int err;
+
+	geometry_for(&geo, streams);
+	size = geo.arena + ARENA_MIN;
+	err = pv->ops->segment_create(pv, size > SEGMENT_MIN ? size : SEGMENT_MIN, segment);
+	if (err)
+		return err;
+	s->tx.nr_segments = 1;
+	count(&s->ep->segments, 1);
+	base = segment->addr;
+	s->tx.ring = (void *)(base + geo.ring);
+	s->tx.live_table = (void *)(base + geo.live_table);
+	s->tx.records = (void *)(base + geo.stream_table);
+	s->tx.control = s->rx.control = (void *)(base + geo.control);
+	s->rx.returns = (void *)(base + geo.return_ring);
+	s->nr_streams = streams;
+
+	/* Armed for the first frame; nothing else is waited for. Nobody else sees it yet. */
+	s->rx.control->rx_cursor = 1;
+	s->rx.control->rx_event = 1;
+	s->rx.control->cpu = UINT32_MAX;
+	s->tx.control->tx_event = UINT32_MAX;
+	s->tx.control->slot_event = 0;
+	geometry_write(&geo, base);
+	return arena_add(&s->tx.arena, 0, base, geo.arena, segment->len - geo.arena);
+}
+
+int session_prepare(struct shmipc_endpoint *ep, const struct shmipc_options *options,
+		    unsigned int role, struct shmipc_session **session)
+{
+	struct shmipc_session *s = calloc(1, sizeof(*s));
+	int err;
+
+	if (!s)
+		return -ENOMEM;
+	s->ep = ep;
+	s->role = role;
+	list_init(&s->node);
+	list_init(&s->hot);
+	list_init(&s->corked);
+	source_init(&s->source, SOURCE_SESSION, s);
+	tx_init(s, options);
+	err = rx_init(s);
+	if (!err)
+		err = make_segment(s, options->max_streams);
+	if (!err) {
+		s->cookie = endpoint_cookie(ep);
+		err = s->cookie ? 0 : -ENOMEM;
+	}
+	if (err) {
+		session_destroy(s);
+		return err;
+	}
+	*session = s;
+	return 0;
+}
+
+/* What the peer's first segment says, checked once; then the smaller of both sides' counts. */
+static int meet_peer(struct shmipc_session *s)
+{
+	struct provider *pv = s->ep->pv;
+	struct geometry peer;
+	int err;
+
+	err = pv->ops->segment_map(pv, s->handle, 0, &s->rx.mappings[0]);
+	if (err)
+		return err;
+	if (!geometry_read(&peer, s->rx.mappings[0].addr, s->rx.mappings[0].len))
+		return error_set(-EBADMSG, "the peer's segment is not one of this library's layout "
+				 "%u: use the same version on both sides", LAYOUT_VERSION);
+	if (peer.streams < s->nr_streams)
+		s->nr_streams = peer.streams;
+	s->streams = calloc(s->nr_streams, sizeof(*s->streams));
+	s->generations = calloc(s->nr_streams, sizeof(*s->generations));
+	s->next_slot = s->role;
+	if (!s->streams || !s->generations)
+		return -ENOMEM;
+	err = tx_connect(s, &peer, s->rx.mappings[0].addr);
+	return err ? err : rx_connect(s, &peer, &s->rx.mappings[0]);
+}
+
+void session_event(struct shmipc_session *s, uint32_t causes)
+{
+	if (causes & SHMIPC_CAUSE_PEER_DIED)
+		s->ending = -EOWNERDEAD;
+	else if (causes & SHMIPC_CAUSE_PEER_CLOSED && !s->ending)
+		s->ending = -EPIPE;
+	endpoint_heat(s->ep, s);
+}
+
+int session_complete(struct shmipc_session *s, uint32_t handle, const struct shmipc_peer *peer)
+{
+	struct shmipc_endpoint *ep = s->ep;
+	uint32_t early;
+	int err;
+
+	s->handle = handle;
+	s->peer = *peer;
+	err = meet_peer(s);
+	if (err)
+		return err;
+	lock(&ep->poll_lock);
+	lock(&ep->lock);
+	list_add_tail(&s->node, &ep->sessions);
+	unlock(&ep->lock);
+	early = endpoint_attach(ep, s->cookie, s, NULL);
+	session_event(s, early);
+	unlock(&ep->poll_lock);
+	return 0;
+}
+
+/* ---- polling ------------------------------------------------------------ */
+
+static unsigned int poll_tx(struct shmipc_session *s)
+{
+	struct tx *tx = &s->tx;
+	unsigned int n = 0;
+	bool ring = false;
+	int err = 0;
+
+	lock(&tx->lock);
+	if (!list_empty(&tx->blocked) || !list_empty(&tx->owing)) {
+		err = tx_reap(s);
+		n = tx_unblock(s);
+		/* What was owed is published now; the peer may sleep for it. */
+		ring = n && tx_bell_due(s);
+	}
+	unlock(&tx->lock);
+	if (ring)
+		session_ring(s, BELL_DATA);
+	if (err)
+		session_fail(s, err);
+	return n;
+}
+
+unsigned int session_poll(struct shmipc_session *s)
+{
+	int n = rx_drain(s, DRAIN_BUDGET);
+
+	if (n < 0 && n != -ENOMEM) {
+		session_fail(s, n);
+		return 1;
+	}
+	if (n < 0)
+		n = 0;
+	n += poll_tx(s);
+	if (!n && s->ending) {
+		session_fail(s, s->ending);
+		return 1;
+	}
+	return n;
+}
+
+bool session_arm(struct shmipc_session *s)
+{
+	bool found, ring = false;
+
+	lock(&s->rx.lock);
+	stream_sweep(s);
+	if (s->rx.published != (uint32_t)s->rx.next)
+		ring = rx_publish_cursor(s);
+	store_relaxed(&s->rx.control->cpu, sched_getcpu());
+	found = rx_arm(s);
+	unlock(&s->rx.lock);
+	lock(&s->tx.lock);
+	found |= tx_arm(s);
+	unlock(&s->tx.lock);
+	if (ring)
+		session_ring(s, BELL_SPACE);
+	return found;
+}
+
+/* ---- ringing ------------------------------------------------------------ */
+
+void session_ring(struct shmipc_session *s, uint32_t bits)
+{
+	struct shmipc_notify notify = { .handle = s->handle, .bits = bits };
+	struct pv_sync sync = { .notify = &notify, .nr_notify = 1 };
+
+	count(&s->ep->doorbells, 1);
+	s->ep->pv->ops->sync(s->ep->pv, &sync);
+}
+
+void session_cork(struct shmipc_session *s)
+{
+	lock(&s->ep->lock);
+	if (list_empty(&s->corked))
+		list_add_tail(&s->corked, &s->ep->corked);
+	unlock(&s->ep->lock);
+}
+
+uint32_t session_take_bells(struct shmipc_session *s)
+{
+	bool due;
+
+	lock(&s->tx.lock);
+	due = tx_bell_due(s);
+	unlock(&s->tx.lock);
+	return due ? BELL_DATA : 0;
+}
+
+/* ---- ending ------------------------------------------------------------- */
+
+void session_fail(struct shmipc_session *s, int error)
+{
+	struct shmipc_endpoint *ep = s->ep;
+	int none = 0;
+
+	if (!atomic_compare_exchange_strong(&s->error, &none, error))
+		return;
+	log_info("session with pid %u ended: %s", s->peer.pid, shmipc_strerror(error));
+	endpoint_post(ep, &s->source, SHMIPC_EV_CLOSED);
+	lock(&s->rx.lock);
+	for (uint32_t i = 0; i < s->nr_streams; i++)
+		if (s->streams[i])
+			endpoint_post(ep, &s->streams[i]->source, SHMIPC_EV_WRITE);
+	unlock(&s->rx.lock);
+	endpoint_poke(ep, NULL);
+}
+
+/* Takes the session out of every list in which another thread could find it. */
+static void unlink_session(struct shmipc_session *s)
+{
+	struct shmipc_endpoint *ep = s->ep;
+
+	lock(&ep->poll_lock);
+	list_del(&s->hot);
+	lock(&ep->lock);
+	list_del(&s->node);
+	list_del(&s->corked);
+	ep->gone.messages_sent += s->tx.messages;
+	ep->gone.bytes_sent += s->tx.payload;
+	ep->gone.parked += s->tx.parked;
+	ep->gone.messages_received += s->rx.messages;
+	ep->gone.bytes_received += s->rx.bytes;
+	unlock(&ep->lock);
+	source_remove(ep, &s->source);
+	if (s->cookie)
+		endpoint_forget(ep, s->cookie);
+	unlock(&ep->poll_lock);
+}
+
+static void free_streams(struct shmipc_session *s)
+{
+	struct list *pos, *n;
+
+	for (uint32_t i = 0; s->streams && i < s->nr_streams; i++)
+		if (s->streams[i])
+			stream_free(s->streams[i]);
+	list_for_each_safe(pos, n, &s->rx.closed)
+		stream_free(container_of(pos, struct shmipc_stream, accept));
+	list_for_each_safe(pos, n, &s->rx.accept)
+		stream_free(container_of(pos, struct shmipc_stream, accept));
+	list_for_each_safe(pos, n, &s->rx.detached)
+		stream_free(container_of(pos, struct shmipc_stream, accept));
+}
+
+void session_destroy(struct shmipc_session *s)
+{
+	struct provider *pv = s->ep->pv;
+
+	unlink_session(s);
+	if (s->handle)
+		pv->ops->drop(pv, s->handle, 0);
+	free_streams(s);
+	rx_destroy(s);
+	for (uint32_t i = 0; i < s->tx.nr_segments; i++)
+		if (s->tx.segments[i].addr)
+			pv->ops->segment_destroy(pv, &s->tx.segments[i]);
+	tx_destroy(s);
+	free(s->streams);
+	free(s->generations);
+	free(s);
+}
+
+/* ---- public ------------------------------------------------------------- */
+
+int shmipc_connect(struct shmipc_endpoint *ep, const char *name,
+		   const struct shmipc_options *options, struct shmipc_session **session,
+		   int64_t timeout_ns)
+{
+	struct shmipc_options opt;
+	struct shmipc_session *s;
+	struct shmipc_peer peer;
+	uint32_t handle;
+	int err;
+
+	if (endpoint_foreign(ep))
+		return -EPERM;
+	if (!timeout_ns)
+		return error_set(-EINVAL, "a connect has to wait for the other side: give it time");
+	err = options_resolve(&opt, options);
+	if (!err)
+		err = session_prepare(ep, &opt, 0, &s);
+	if (err)
+		return err;
+
+	struct pv_connect connect = {
+		.name = name,
+		.segment = &s->tx.segments[0],
+		.check_uid = opt.flags & SHMIPC_EXPECT_UID,
+		.expect_uid = opt.expect_uid,
+		.cookie = s->cookie,
+		.timeout_ns = timeout_ns,
+	};
+	err = ep->pv->ops->connect(ep->pv, &connect, &handle, &peer);
+	if (!err)
+		err = session_complete(s, handle, &peer);
+	if (err) {
+		session_destroy(s);
+		return err;
+	}
+	*session = s;
+	return 0;
+}
+
+void shmipc_session_close(struct shmipc_session *s)
+{
+	uint32_t bits;
+
+	if (!s || endpoint_foreign(s->ep))
+		return;
+	lock(&s->tx.lock);
+	tx_unblock(s);
+	unlock(&s->tx.lock);
+	bits = session_take_bells(s);
+	if (bits)
+		session_ring(s, bits);
+	session_destroy(s);
+}
+
+void shmipc_session_set_user(struct shmipc_session *s, void *user)
+{
+	lock(&s->ep->lock);
+	s->source.user = user;
+	unlock(&s->ep->lock);
+}
+
+int shmipc_session_error(const struct shmipc_session *s)
+{
+	return session_error(s);
+}
+
+int shmipc_session_peer(const struct shmipc_session *s, struct shmipc_peer_info *peer)
+{
+	*peer = (struct shmipc_peer_info){
+		.uid = s->peer.uid, .gid = s->peer.gid, .pid = s->peer.pid,
+	};
+	return 0;
+}

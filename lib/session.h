@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+/*
+ * session.h - a link between two endpoints, and the streams in it
+ *
+ * session.c makes and ends sessions, tx.c sends (ring, live table, windows), rx.c receives
+ * (ring, queues, returns). On them stand the public calls: stream.c, send.c, receive.c.
+ */
+#ifndef SHMIPC_SESSION_H
+#define SHMIPC_SESSION_H
+
+#include "arena.h"
+#include "endpoint.h"
+#include "layout.h"
+#include "listener.h"
+
+#define DRAIN_BUDGET	64	/* frames a session and turn, so that none starves */
+
+/* ---- sending ------------------------------------------------------------ */
+
+/* A live entry: a frame that was reserved or published and is not returned yet. */
+struct live {
+	uint64_t seq;			/* 0: reserved, not published */
+	struct shmipc_stream *stream;	/* NULL: free */
+	uint64_t share;			/* bytes it takes of its stream's window */
+	struct arena_block block;
+	bool has_block;
+	bool control;			/* FIN or RESET: outside the data's share of entries */
+	bool parked;			/* copied to the live table */
+};
+
+struct tx {
+	struct lock lock;
+	struct frame *ring;		/* own segment */
+	struct frame *live_table;	/* own segment */
+	struct control *control;	/* own segment */
+	struct stream_record *records;	/* own segment */
+	const struct control *peer;	/* peer's segment */
+	const uint64_t *peer_returns;	/* peer's segment */
+	uint32_t slots, nr_live, peer_nr_returns;	/* (invariant) */
+
+	/* (lock) */
+	uint64_t next;			/* seq of the next frame */
+	uint32_t cursor;		/* peer's rx_cursor as last seen */
+	uint32_t reserved;		/* ring slots promised to reservations */
+	uint64_t flushed;		/* frames before it were checked for a sleeper */
+	uint32_t reaped;		/* returns taken from the peer's ring */
+	struct live *live;
+	uint16_t *free_ids;
+	uint32_t nr_free;
+	uint16_t *slot_ids;		/* the live entry that a ring slot's frame has */
+	uint64_t shared_entries;	/* data entries beyond each stream's first */
+	uint64_t bytes;			/* shares of all streams */
+	struct list blocked;		/* streams with a send that waits */
+	struct list owing;		/* streams whose FIN or RESET found the ring full */
+	struct arena arena;
+	uint64_t max_memory;
+	uint32_t window;
+	struct pv_segment segments[ARENA_EXTENTS];
+	uint32_t nr_segments;
+	uint64_t messages, payload, parked;	/* for shmipc_stats */
+};
+
+/* ---- receiving ---------------------------------------------------------- */
+
+/* A frame that was taken off the ring, until its return. One for each live entry of the peer. */
+struct rx_node {
+	struct rx_node *next;
+	struct shmipc_stream *stream;	/* NULL: free */
+	uint64_t seq, position;
+	const uint8_t *data;
+	uint64_t length;
+	uint64_t taken;			/* bytes that shmipc_read() copied out */
+	uint16_t live;
+	uint8_t kind, flags;
+	bool leased;			/* the application holds it */
+	uint8_t copy[INLINE_MAX];	/* inline payload, private before it is checked */
+};
+
+struct rx {
+	struct lock lock;
+	struct lock map_lock;		/* serialises the mapping of new segments */
+	const struct frame *ring;	/* peer's segment */
+	struct control *control;	/* own segment */
+	const struct control *peer;	/* peer's segment */
+	uint64_t *returns;		/* own segment */
+	uint32_t slots, nr_live, nr_returns, arena_offset;	/* (invariant) the peer's, but nr_returns */
+
+	/* (lock) */
+	uint64_t next;			/* seq that the ring shall hold next */
+	uint32_t published;		/* rx_cursor as the peer can see it */
+	uint32_t returned;		/* returns stored */
+	struct rx_node *nodes;
+	struct pv_mapping *mappings;	/* by the peer's slot */
+	uint32_t want_slot;		/* the next frame needs this segment mapped first; 0 none */
+	struct list accept;		/* streams that wait for shmipc_stream_accept() */
+	struct list closed;		/* streams that the application let go of, not yet over */
+	struct list detached;		/* streams that it still has, whose slot was used again */
+	uint64_t messages, bytes;	/* for shmipc_stats */
+};
+
+/* ---- streams ------------------------------------------------------------ */
+
+struct shmipc_stream {
+	struct shmipc_session *session;	/* (invariant) */
+	uint16_t slot;			/* (invariant) */
+	uint32_t generation;		/* (invariant) */
+	struct source source;
+
+	/* (rx.lock) */
+	struct list accept;		/* in rx.accept, .closed or .detached */
+	struct rx_node *head, **tail;	/* frames to read */
+	uint64_t rx_position;		/* of the next frame off the ring */
+	uint32_t held;			/* nodes of this stream: queued or leased */
+	bool handle;			/* the application has it, or will accept it */
+	bool attached;			/* it is session.streams[slot] */
+	bool paused;			/* no EV_READ */
+	bool fin_received;
+	bool fin_consumed;
+	bool reset_received;		/* (written with both locks, read with either) */
+	uint32_t reset_code;
+
+	/* (tx.lock) */
+	struct list blocked;		/* in tx.blocked */
+	struct list owing;		/* in tx.owing */
+	uint64_t need;			/* bytes that the blocked send wants */
+	uint64_t tx_position;		/* of the next frame */
+	uint64_t out_bytes;		/* shares not returned */
+	uint32_t out_data;		/* data frames not returned */
+	uint32_t out_control;		/* FIN, RESET not returned */
+	bool opened;			/* the peer knows it: a frame was published */
+	bool fin_sent;
+	bool reset_sent;		/* (written with both locks, read with either) */
+	uint32_t send_reset_code;
+	bool reservation;
+	struct shmipc_reservation {
+		uint64_t len;
+		uint16_t live;
+		uint8_t staging[INLINE_MAX];
+	} reserve;
+};
+
+struct shmipc_session {
+	struct shmipc_endpoint *ep;	/* (invariant) */
+	struct list node;		/* in endpoint.sessions (endpoint.lock) */
+	struct list hot;		/* in endpoint.hot (endpoint.poll_lock) */
+	struct list corked;		/* in endpoint.corked (endpoint.lock) */
+	struct source source;
+	uint64_t cookie;		/* (invariant) */
+	uint32_t handle;		/* (invariant) */
+	unsigned int role;		/* (invariant) parity of the slots that this side opens */
+	uint32_t nr_streams;		/* (invariant) the smaller of both sides */
+	struct shmipc_peer peer;	/* (invariant) */
+	atomic_int error;		/* -errno once it ended */
+	int ending;			/* (poll_lock) the peer left: fail after the last frame */
+	unsigned int empty_polls;	/* (poll_lock) */
+
+	struct shmipc_stream **streams;	/* (rx.lock) by slot */
+	uint32_t *generations;		/* (rx.lock) last one used of each slot */
+	uint32_t next_slot;		/* (rx.lock) where the search for a free one begins */
+	struct tx tx;
+	struct rx rx;
+};
+
+static inline int session_error(const struct shmipc_session *s)
+{
+	return atomic_load_explicit(&s->error, memory_order_acquire);
+}
+
+/* session.c */
+int session_prepare(struct shmipc_endpoint *ep, const struct shmipc_options *options,
+		    unsigned int role, struct shmipc_session **session);
+/* The provider has made it: map the peer's side and begin. */
+int session_complete(struct shmipc_session *s, uint32_t handle, const struct shmipc_peer *peer);
+void session_destroy(struct shmipc_session *s);
+/* Ends it: every call on it and its streams answers @error from now on. No lock held. */
+void session_fail(struct shmipc_session *s, int error);
+/* Frames, returns, blocked sends: all that there is to do. Returns what it did. poll_lock held. */
+unsigned int session_poll(struct shmipc_session *s);
+/* Asks the peer to ring. True: found something after all. poll_lock held. */
+bool session_arm(struct shmipc_session *s);
+/* Takes causes that the provider reported. poll_lock held. */
+void session_event(struct shmipc_session *s, uint32_t causes);
+/* Rings the peer. No lock held. */
+void session_ring(struct shmipc_session *s, uint32_t bits);
+/* What it must ring for what was corked. No lock held. */
+uint32_t session_take_bells(struct shmipc_session *s);
+void session_cork(struct shmipc_session *s);
+
+/* tx.c */
+int tx_init(struct shmipc_session *s, const struct shmipc_options *options);
+int tx_connect(struct shmipc_session *s, const struct geometry *peer, const void *segment);
+void tx_destroy(struct shmipc_session *s);
+/* The following with tx.lock held. */
+int tx_reserve(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len);
+void tx_unreserve(struct shmipc_session *s, struct shmipc_stream *st);
+void *tx_reserved_data(struct shmipc_session *s, struct shmipc_stream *st);
+void tx_commit(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len, bool more);
+bool tx_control(struct shmipc_session *s, struct shmipc_stream *st, unsigned int kind);
+bool tx_bell_due(struct shmipc_session *s);
+int tx_reap(struct shmipc_session *s);
+bool tx_arm(struct shmipc_session *s);
+unsigned int tx_unblock(struct shmipc_session *s);
+/* Without locks: makes room for @len bytes by a new segment. */
+int tx_grow(struct shmipc_session *s, uint64_t len);
+
+/* rx.c */
+int rx_init(struct shmipc_session *s);
+int rx_connect(struct shmipc_session *s, const struct geometry *peer,
+	       const struct pv_mapping *mapping);
+void rx_destroy(struct shmipc_session *s);
+/* Takes up to @budget frames off the ring. Returns how many, or -EBADMSG. No lock held. */
+int rx_drain(struct shmipc_session *s, unsigned int budget);
+/* The following with rx.lock held. */
+bool rx_return(struct shmipc_session *s, struct rx_node *node);	/* true: ring the peer */
+bool rx_arm(struct shmipc_session *s);
+bool rx_discard(struct shmipc_session *s, struct shmipc_stream *st);	/* true: ring the peer */
+bool rx_publish_cursor(struct shmipc_session *s);		/* true: ring the peer */
+
+/* send.c; with tx.lock held */
+/* 0, or why nothing can be sent on it any more. */
+int stream_sendable(const struct shmipc_stream *st);
+/* Rings if the peer sleeps, or leaves it to the next flush (SHMIPC_CORK). Releases tx.lock. */
+void stream_bell_and_unlock(struct shmipc_stream *st, unsigned int flags);
+
+/* receive.c; takes rx.lock: data, an end or an error that the application has not seen */
+bool stream_readable(struct shmipc_stream *st);
+
+/* stream.c; with rx.lock held */
+struct shmipc_stream *stream_new(struct shmipc_session *s, uint16_t slot, uint32_t generation);
+/* Has all that was sent and received in it been returned, both ways? Reaps returns first. */
+bool stream_over(struct shmipc_stream *st);
+/* Was it reset by either side? Then its slot may be opened anew before all is returned. */
+bool stream_terminated(struct shmipc_stream *st);
+void stream_detach(struct shmipc_stream *st);
+/* Frees it when neither the application, the slot nor a frame refers to it any more. */
+void stream_put(struct shmipc_stream *st);
+/* Frees what was closed and is over by now. */
+void stream_sweep(struct shmipc_session *s);
+void stream_free(struct shmipc_stream *st);
+
+#endif

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * stream.c - the life of a stream: opening, finishing, resetting, closing
+ *
+ * A stream's identity is {slot, generation}. Each side opens slots of its own parity, so both can
+ * open at once. A slot is used again, with the next generation, when all that was sent in either
+ * direction has been returned.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include "barrier.h"
+#include "error.h"
+#include "session.h"
+
+/* ---- life --------------------------------------------------------------- */
+
+struct shmipc_stream *stream_new(struct shmipc_session *s, uint16_t slot, uint32_t generation)
+{
+	struct shmipc_stream *st = calloc(1, sizeof(*st));
+	struct stream_record *record = &s->tx.records[slot];
+
+	if (!st)
+		return NULL;
+	st->session = s;
+	st->slot = slot;
+	st->generation = generation;
+	source_init(&st->source, SOURCE_STREAM, st);
+	list_init(&st->accept);
+	list_init(&st->blocked);
+	list_init(&st->owing);
+	st->tail = &st->head;
+	st->handle = st->attached = true;
+	s->streams[slot] = st;
+	s->generations[slot] = generation;
+
+	/* The state last: it puts the others in force. For a successor, never for the peer. */
+	store_relaxed(&record->state, RECORD_FREE);
+	store_release(&record->generation, generation);
+	store_relaxed(&record->sent, 0);
+	store_relaxed(&record->consumed, 0);
+	store_relaxed(&record->window, s->tx.window);
+	store_relaxed(&record->unfinished, 0);
+	store_relaxed(&record->state_seq, 0);
+	store_release(&record->state, RECORD_OPEN);
+	return st;
+}
+
+bool stream_over(struct shmipc_stream *st)
+{
+	struct shmipc_session *s = st->session;
+	bool over;
+
+	if (st->held)
+		return false;
+	lock(&s->tx.lock);
+	if (st->out_data || st->out_control)
+		tx_reap(s);
+	over = !st->out_data && !st->out_control && list_empty(&st->owing) &&
+	       (st->reset_sent || st->reset_received ||
+		(st->fin_sent && st->fin_consumed) || (!st->opened && !st->rx_position &&
+		 !st->fin_received && (st->slot & 1) == s->role));
+	unlock(&s->tx.lock);
+	return over;
+}
+
+bool stream_terminated(struct shmipc_stream *st)
+{
+	bool sent;
+
+	lock(&st->session->tx.lock);
+	sent = st->reset_sent;
+	unlock(&st->session->tx.lock);
+	return sent || st->reset_received;
+}
+
+void stream_detach(struct shmipc_stream *st)
+{
+	st->session->streams[st->slot] = NULL;
+	st->attached = false;
+	if (st->handle && list_empty(&st->accept))
+		list_add_tail(&st->accept, &st->session->rx.detached);
+	store_release(&st->session->tx.records[st->slot].state, RECORD_FREE);
+}
+
+void stream_free(struct shmipc_stream *st)
+{
+	list_del(&st->accept);
+	list_del(&st->blocked);
+	list_del(&st->owing);
+	source_remove(st->session->ep, &st->source);
+	free(st);
+}
+
+void stream_put(struct shmipc_stream *st)
+{
+	struct shmipc_session *s = st->session;
+	bool out;
+
+	lock(&s->tx.lock);
+	out = st->out_data || st->out_control || !list_empty(&st->owing);
+	unlock(&s->tx.lock);
+	if (!st->handle && !st->attached && !st->held && !out)
+		stream_free(st);
+}
+
+void stream_sweep(struct shmipc_session *s)
+{
+	struct list *pos, *n;
+
+	list_for_each_safe(pos, n, &s->rx.closed) {
+		struct shmipc_stream *st = container_of(pos, struct shmipc_stream, accept);
+
+		if (!stream_over(st))
+			continue;
+		if (st->attached)
+			stream_detach(st);
+		stream_put(st);
+	}
+}
+
+/* ---- opening ------------------------------------------------------------ */
+
+/* What the call has to answer before it does anything. */
+static int usable(const struct shmipc_session *s)
+{
+	if (endpoint_foreign(s->ep))
+		return -EPERM;
+	return session_error(s);
+}
+
+static int find_slot(struct shmipc_session *s)
+{
+	uint32_t slot = s->next_slot;
+
+	do {
+		if (!s->streams[slot]) {
+			s->next_slot = slot;
+			return slot;
+		}
+		slot += 2;
+		if (slot >= s->nr_streams)
+			slot = s->role;
+	} while (slot != s->next_slot);
+	return -EMFILE;
+}
+
+int shmipc_stream_open(struct shmipc_session *s, struct shmipc_stream **stream)
+{
+	int slot, err = usable(s);
+
+	if (err)
+		return err;
+	lock(&s->rx.lock);
+	slot = find_slot(s);
+	if (slot < 0) {
+		stream_sweep(s);
+		slot = find_slot(s);
+	}
+	if (slot >= 0)
+		*stream = stream_new(s, slot, s->generations[slot] + 1);
+	unlock(&s->rx.lock);
+	if (slot < 0)
+		return error_set(slot, "all %u streams that this side may open are in use: close "
+				 "some, or raise max_streams on both sides", s->nr_streams / 2);
+	return *stream ? 0 : -ENOMEM;
+}
+
+static bool accept_ready(void *arg)
+{
+	struct shmipc_session *s = arg;
+	bool ready;
+
+	if (session_error(s))
+		return true;
+	lock(&s->rx.lock);
+	ready = !list_empty(&s->rx.accept);
+	unlock(&s->rx.lock);
+	return ready;
+}
+
+int shmipc_stream_accept(struct shmipc_session *s, struct shmipc_stream **stream,
+			 int64_t timeout_ns)
+{
+	struct waiter w = { .key = s, .ready = accept_ready, .arg = s };
+	struct shmipc_stream *st = NULL;
+	int err;
+
+	if (endpoint_foreign(s->ep))
+		return -EPERM;
+	for (;;) {
+		err = endpoint_wait(s->ep, &w, timeout_ns);
+		if (err)
+			return err;
+		lock(&s->rx.lock);
+		if (!list_empty(&s->rx.accept)) {
+			st = container_of(s->rx.accept.next, struct shmipc_stream, accept);
+			list_del(&st->accept);
+		}
+		unlock(&s->rx.lock);
+		if (st) {
+			*stream = st;
+			endpoint_post(s->ep, &st->source, 0);
+			return 0;
+		}
+		if (session_error(s))
+			return session_error(s);
+	}
+}
+
+void shmipc_stream_set_user(struct shmipc_stream *st, void *user)
+{
+	lock(&st->session->ep->lock);
+	st->source.user = user;
+	unlock(&st->session->ep->lock);
+}
+
+int shmipc_stream_pause(struct shmipc_stream *st, int paused)
+{
+	struct shmipc_session *s = st->session;
+
+	if (endpoint_foreign(s->ep))
+		return -EPERM;
+	lock(&s->rx.lock);
+	st->paused = paused;
+	unlock(&s->rx.lock);
+	endpoint_post(s->ep, &st->source, 0);
+	return 0;
+}
+
+struct shmipc_session *shmipc_stream_session(const struct shmipc_stream *st)
+{
+	return st->session;
+}
+
+/* ---- ending ------------------------------------------------------------- */
+
+int shmipc_finish(struct shmipc_stream *st)
+{
+	struct shmipc_session *s = st->session;
+	int err;
+
+	if (endpoint_foreign(s->ep))
+		return -EPERM;
+	lock(&s->tx.lock);
+	err = stream_sendable(st);
+	if (!err && st->reservation)
+		err = -EBUSY;
+	if (err) {
+		unlock(&s->tx.lock);
+		return err;
+	}
+	tx_control(s, st, FRAME_FIN);
+	stream_bell_and_unlock(st, 0);
+	return 0;
+}
+
+/* Drops what was not read and what is reserved; sends RESET if the peer knows the stream. */
+static void reset_locked(struct shmipc_stream *st, uint32_t code, bool *ring)
+{
+	struct shmipc_session *s = st->session;
+
+	*ring |= rx_discard(s, st);
+	lock(&s->tx.lock);
+	if (st->reservation)
+		tx_unreserve(s, st);
+	list_del(&st->blocked);
+	if (!st->reset_sent && !st->reset_received && !session_error(s)) {
+		st->send_reset_code = code;
+		if (st->opened || st->rx_position || st->fin_received ||
+		    (st->slot & 1) != s->role)
+			tx_control(s, st, FRAME_RESET);
+		else
+			st->reset_sent = true;
+	}
+	unlock(&s->tx.lock);
+}
+
+int shmipc_reset(struct shmipc_stream *st, uint32_t code)
+{
+	struct shmipc_session *s = st->session;
+	bool ring = false;
+	int err = usable(s);
+
+	if (err)
+		return err;
+	lock(&s->rx.lock);
+	reset_locked(st, code, &ring);
+	unlock(&s->rx.lock);
+	if (ring)
+		session_ring(s, BELL_SPACE);
+	return shmipc_flush(st);
+}
+
+uint32_t shmipc_stream_reset_code(const struct shmipc_stream *st)
+{
+	uint32_t code;
+
+	lock(&st->session->rx.lock);
+	code = st->reset_code;
+	unlock(&st->session->rx.lock);
+	return code;
+}
+
+/* Everything that the application still holds of this stream goes back. rx.lock held. */
+static bool return_leases(struct shmipc_stream *st)
+{
+	struct rx *rx = &st->session->rx;
+	bool ring = false;
+
+	for (uint32_t i = 0; st->held && i < rx->nr_live; i++)
+		if (rx->nodes[i].stream == st && rx->nodes[i].leased)
+			ring |= rx_return(st->session, &rx->nodes[i]);
+	return ring;
+}
+
+void shmipc_stream_close(struct shmipc_stream *st)
+{
+	struct shmipc_session *s;
+	uint32_t bits = 0;
+	bool ring = false;
+
+	if (!st)
+		return;
+	s = st->session;
+	if (endpoint_foreign(s->ep))
+		return;
+	/* poll_lock: shmipc_wait() looks at sources of streams under it. */
+	lock(&s->ep->poll_lock);
+	lock(&s->rx.lock);
+	source_remove(s->ep, &st->source);
+	if (st->head && st->head->kind != FRAME_FIN)
+		reset_locked(st, 0, &ring);
+	else
+		ring |= rx_discard(s, st);
+	ring |= return_leases(st);
+	st->handle = false;
+	list_del(&st->accept);
+	list_add_tail(&st->accept, &s->rx.closed);
+	lock(&s->tx.lock);
+	if (st->reservation)
+		tx_unreserve(s, st);
+	list_del(&st->blocked);
+	if (!stream_sendable(st) && (st->opened || (st->slot & 1) != s->role))
+		tx_control(s, st, FRAME_FIN);
+	unlock(&s->tx.lock);
+	stream_sweep(s);
+	unlock(&s->rx.lock);
+	unlock(&s->ep->poll_lock);
+
+	bits = session_take_bells(s) | (ring ? BELL_SPACE : 0);
+	if (bits)
+		session_ring(s, bits);
+}

@@ -1,0 +1,488 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * tx.c - sending: the frame ring, the live table, windows, and returns coming in
+ *
+ * A send is reserve (admission, a live entry, a promise of a ring slot, memory) and commit (fill
+ * the slot, store its seq). All that can fail or wait is in reserve.
+ *
+ * Admission keeps streams apart. Each stream owns one live entry for data and one for control;
+ * the other entries, and the bytes, are a pool from which a stream may hold less than
+ * what is free. However many streams stall, another can send.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "barrier.h"
+#include "error.h"
+#include "log.h"
+#include "session.h"
+
+static uint64_t share_of(uint64_t len)
+{
+	return len > FRAME_SHARE ? len : FRAME_SHARE;
+}
+
+int tx_init(struct shmipc_session *s, const struct shmipc_options *options)
+{
+	struct tx *tx = &s->tx;
+
+	list_init(&tx->blocked);
+	list_init(&tx->owing);
+	arena_init(&tx->arena);
+	tx->next = tx->flushed = 1;
+	tx->cursor = 1;
+	tx->window = options->window;
+	tx->max_memory = options->max_memory;
+	return 0;
+}
+
+/* @peer is checked; counts are those that both sides agreed on, offsets the peer's. */
+int tx_connect(struct shmipc_session *s, const struct geometry *peer, const void *segment)
+{
+	struct tx *tx = &s->tx;
+	struct geometry both;
+
+	geometry_for(&both, s->nr_streams);
+	tx->slots = both.slots;
+	tx->nr_live = both.live;
+	tx->peer_nr_returns = both.returns;
+	tx->peer = (const void *)((const char *)segment + peer->control);
+	tx->peer_returns = (const void *)((const char *)segment + peer->return_ring);
+	tx->live = calloc(tx->nr_live, sizeof(*tx->live));
+	tx->free_ids = calloc(tx->nr_live, sizeof(*tx->free_ids));
+	tx->slot_ids = calloc(tx->slots, sizeof(*tx->slot_ids));
+	if (!tx->live || !tx->free_ids || !tx->slot_ids)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < tx->nr_live; i++)
+		tx->free_ids[i] = tx->nr_live - 1 - i;
+	tx->nr_free = tx->nr_live;
+	return 0;
+}
+
+void tx_destroy(struct shmipc_session *s)
+{
+	struct tx *tx = &s->tx;
+
+	free(tx->live);
+	free(tx->free_ids);
+	free(tx->slot_ids);
+	arena_destroy(&tx->arena);
+}
+
+/* ---- admission ---------------------------------------------------------- */
+
+/* Ring slots that nothing has been promised. Acquire pairs with rx_publish_cursor(). */
+static uint32_t ring_room(struct shmipc_session *s, uint32_t enough)
+{
+	struct tx *tx = &s->tx;
+	uint32_t used = (uint32_t)tx->next - tx->cursor + tx->reserved;
+
+	if (tx->slots - used < enough) {
+		uint32_t cursor = load_acquire(&tx->peer->rx_cursor);
+
+		/* Only forward, and not beyond what was sent: else the peer lies; ignore it. */
+		if ((uint32_t)(cursor - tx->cursor) <= (uint32_t)tx->next - tx->cursor)
+			tx->cursor = cursor;
+		used = (uint32_t)tx->next - tx->cursor + tx->reserved;
+	}
+	return tx->slots - used;
+}
+
+/* Data leaves an eighth of the ring to FIN and RESET. */
+static bool ring_admits(struct shmipc_session *s)
+{
+	uint32_t enough = s->tx.slots / 8 + 1;
+
+	return ring_room(s, enough) >= enough;
+}
+
+static bool window_admits(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t share)
+{
+	struct tx *tx = &s->tx;
+	uint64_t pool = tx->slots - tx->shared_entries;	/* live entries are 2 x streams + slots */
+	uint64_t memory = tx->max_memory > tx->bytes ? tx->max_memory - tx->bytes : 0;
+	uint64_t limit = tx->window < memory ? tx->window : memory;
+
+	/* A stream with nothing out may always send one: a small window can't deadlock. */
+	if (!st->out_data)
+		return true;
+	return st->out_data - 1 < pool && st->out_bytes + share <= limit;
+}
+
+static bool admits(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t share)
+{
+	return s->tx.nr_free && window_admits(s, st, share) && ring_admits(s);
+}
+
+static uint16_t live_take(struct shmipc_session *s, struct shmipc_stream *st, uint64_t share,
+			  bool control)
+{
+	struct tx *tx = &s->tx;
+	uint16_t id = tx->free_ids[--tx->nr_free];
+
+	tx->live[id] = (struct live){ .stream = st, .share = share, .control = control };
+	if (control) {
+		st->out_control++;
+		return id;
+	}
+	if (st->out_data++)
+		tx->shared_entries++;
+	st->out_bytes += share;
+	tx->bytes += share;
+	return id;
+}
+
+static void live_drop(struct shmipc_session *s, uint16_t id)
+{
+	struct tx *tx = &s->tx;
+	struct live *live = &tx->live[id];
+	struct shmipc_stream *st = live->stream;
+
+	if (live->has_block)
+		arena_free(&tx->arena, live->block);
+	if (live->parked)
+		store_relaxed(&tx->live_table[id].seq, 0);
+	if (live->control) {
+		st->out_control--;
+	} else {
+		if (--st->out_data)
+			tx->shared_entries--;
+		st->out_bytes -= live->share;
+		tx->bytes -= live->share;
+	}
+	live->stream = NULL;
+	tx->free_ids[tx->nr_free++] = id;
+}
+
+/*
+ * Returns 0; -EAGAIN the window or the ring is full; -ENOBUFS no memory of that size: call
+ * tx_grow(), then again.
+ */
+int tx_reserve(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len)
+{
+	struct tx *tx = &s->tx;
+	uint64_t share = share_of(len);
+	struct arena_block block;
+	int err;
+
+	/* Payload blocks are taken back first, so that the one in the cache is used again. */
+	if (len > INLINE_MAX || !admits(s, st, share)) {
+		err = tx_reap(s);
+		if (err)
+			return err;
+		if (!admits(s, st, share))
+			return -EAGAIN;
+	}
+	if (len > INLINE_MAX && !arena_alloc(&tx->arena, len, &block))
+		return -ENOBUFS;
+	st->reserve.live = live_take(s, st, share, false);
+	st->reserve.len = len;
+	st->reservation = true;
+	tx->reserved++;
+	if (len > INLINE_MAX) {
+		tx->live[st->reserve.live].block = block;
+		tx->live[st->reserve.live].has_block = true;
+	}
+	return 0;
+}
+
+void tx_unreserve(struct shmipc_session *s, struct shmipc_stream *st)
+{
+	live_drop(s, st->reserve.live);
+	s->tx.reserved--;
+	st->reservation = false;
+	tx_unblock(s);
+}
+
+void *tx_reserved_data(struct shmipc_session *s, struct shmipc_stream *st)
+{
+	const struct live *live = &s->tx.live[st->reserve.live];
+
+	return live->has_block ? arena_address(&s->tx.arena, live->block) : st->reserve.staging;
+}
+
+/* ---- publishing --------------------------------------------------------- */
+
+/*
+ * The slot is about to be used again. If its last frame was not returned, keep the frame in the
+ * live table: entry first, then its seq, then the slot, so that a successor of this process
+ * finds it in one of the two, whenever this process died.
+ */
+static void park(struct shmipc_session *s, uint32_t index)
+{
+	struct tx *tx = &s->tx;
+	uint16_t id = tx->slot_ids[index];
+	struct live *live = &tx->live[id];
+	const struct frame *from = &tx->ring[index];
+	struct frame *to = &tx->live_table[id];
+
+	if (!live->stream || live->seq != tx->next - tx->slots)
+		return;
+	memcpy((char *)to + sizeof(to->seq), (const char *)from + sizeof(from->seq),
+	       sizeof(*to) - sizeof(to->seq));
+	store_release(&to->seq, live->seq);
+	live->parked = true;
+	tx->parked++;
+}
+
+/* The slot for the next frame, all of it but what depends on the kind filled in. */
+static struct frame *frame_begin(struct shmipc_session *s, struct shmipc_stream *st, uint16_t id)
+{
+	struct tx *tx = &s->tx;
+	uint32_t index = tx->next & (tx->slots - 1);
+	struct frame *frame = &tx->ring[index];
+
+	if (tx->next > tx->slots && tx->live[tx->slot_ids[index]].stream) {
+		/* Many returns may wait unread: then there is nothing to park. */
+		tx_reap(s);
+		park(s, index);
+	}
+	tx->slot_ids[index] = id;
+	tx->live[id].seq = tx->next;
+	frame->stream = st->slot;
+	frame->live = id;
+	frame->generation = st->generation;
+	frame->position = st->tx_position;
+	frame->flags = st->opened || (st->slot & 1) != s->role ? 0 : FRAME_F_OPEN;
+	frame->reserved = 0;
+	frame->length = 0;
+	return frame;
+}
+
+/* Release: the frame, its payload and the record's state before it; pairs with rx_drain(). */
+static void frame_publish(struct shmipc_session *s, struct shmipc_stream *st, struct frame *frame)
+{
+	store_release(&frame->seq, s->tx.next++);
+	st->opened = true;
+}
+
+void tx_commit(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len, bool more)
+{
+	struct tx *tx = &s->tx;
+	struct live *live = &tx->live[st->reserve.live];
+	struct stream_record *record = &tx->records[st->slot];
+	struct frame *frame = frame_begin(s, st, st->reserve.live);
+	uint64_t less = live->share - share_of(len);
+
+	live->share -= less;
+	st->out_bytes -= less;
+	tx->bytes -= less;
+	if (live->has_block) {
+		frame->kind = FRAME_BLOCK;
+		frame->block.slot = arena_slot(&tx->arena, live->block);
+		frame->block.reserved = 0;
+		frame->block.offset = arena_offset(&tx->arena, live->block);
+		frame->block.length = len;
+	} else {
+		frame->kind = FRAME_INLINE;
+		frame->length = len;
+		memcpy(frame->data, st->reserve.staging, len);
+	}
+	if (more)
+		frame->flags |= FRAME_F_MORE;
+	if (record->unfinished != more)
+		store_relaxed(&record->unfinished, more);
+	st->tx_position += len;
+	tx->reserved--;
+	st->reservation = false;
+	frame_publish(s, st, frame);
+	store_release(&record->sent, st->tx_position);
+	/* Others wait for the ring: what they armed was reckoned without this frame. */
+	if (!list_empty(&tx->blocked))
+		tx_arm(s);
+	tx->messages++;
+	tx->payload += len;
+}
+
+/*
+ * Sends FRAME_FIN, FRAME_RESET or FRAME_OPEN. False: the ring is full even for those; it is owed, and
+ * tx_unblock() sends it later.
+ */
+bool tx_control(struct shmipc_session *s, struct shmipc_stream *st, unsigned int kind)
+{
+	struct tx *tx = &s->tx;
+	struct stream_record *record = &tx->records[st->slot];
+	struct frame *frame;
+
+	if (kind == FRAME_FIN)
+		st->fin_sent = true;
+	else if (kind == FRAME_RESET && !st->reset_sent)
+		st->reset_sent = true;	/* never here when it was owed: then rx.lock is not held */
+	if (!ring_room(s, 1) || !tx->nr_free) {
+		if (list_empty(&st->owing))
+			list_add_tail(&st->owing, &tx->owing);
+		return false;
+	}
+	if (kind != FRAME_OPEN) {
+		store_relaxed(&record->state_seq, tx->next);
+		store_relaxed(&record->state,
+			      kind == FRAME_FIN ? RECORD_FINISHED : RECORD_RESET);
+	}
+	frame = frame_begin(s, st, live_take(s, st, 0, true));
+	frame->kind = kind;
+	if (kind == FRAME_RESET)
+		frame->length = st->send_reset_code;
+	frame_publish(s, st, frame);
+	return true;
+}
+
+/*
+ * Must the peer be rung for what was published since the last call? Its rx_event is written
+ * before it sleeps: store event, fence, look at the ring. Here: store seq, fence, look at the event.
+ * One of the two sees the other.
+ */
+bool tx_bell_due(struct shmipc_session *s)
+{
+	struct tx *tx = &s->tx;
+	uint32_t before = tx->flushed, event;
+
+	if (tx->flushed == tx->next)
+		return false;
+	full_fence();
+	event = load_relaxed(&tx->peer->rx_event);
+	tx->flushed = tx->next;
+	return event_due(event, before, tx->next);
+}
+
+/* ---- returns ------------------------------------------------------------ */
+
+/* Acquire pairs with rx_return(): the peer's reads of the payload come before our next write. */
+static bool next_return(const struct tx *tx, uint64_t *word)
+{
+	uint32_t index = tx->reaped & (tx->peer_nr_returns - 1);
+	uint16_t lap = tx->reaped / tx->peer_nr_returns + 1;
+
+	*word = load_acquire(&tx->peer_returns[index]);
+	/* Empty is lap 0, and the first is 1: no need to ask for a word that is not 0, which a
+	 * return of lap 65536 may well be. */
+	return RETURN_LAP(*word) == lap;
+}
+
+/* Takes back what the peer returned. -EBADMSG: it returned what was not out. */
+int tx_reap(struct shmipc_session *s)
+{
+	struct tx *tx = &s->tx;
+	uint64_t word;
+
+	while (next_return(tx, &word)) {
+		uint16_t id = RETURN_LIVE(word);
+
+		if (id >= tx->nr_live || !tx->live[id].stream || !tx->live[id].seq ||
+		    (uint32_t)tx->live[id].seq != RETURN_SEQ(word)) {
+			log_warn("peer %u returned entry %u, seq %u, which is not out",
+				 s->peer.pid, id, RETURN_SEQ(word));
+			return -EBADMSG;
+		}
+		live_drop(s, id);
+		tx->reaped++;
+	}
+	return 0;
+}
+
+/*
+ * Asks the peer to ring a blocked sender: after a quarter of the returns that the stream can
+ * still get (so never more than will come), or a quarter of the ring. True: something came meanwhile.
+ */
+bool tx_arm(struct shmipc_session *s)
+{
+	struct tx *tx = &s->tx;
+	struct list *pos, *n;
+	uint32_t returns = tx->nr_live, passed;
+	uint64_t word;
+
+	if (list_empty(&tx->blocked) && list_empty(&tx->owing))
+		return false;
+	/* A cursor that was passed long ago is no news, and would keep us from sleeping. */
+	ring_room(s, tx->slots + 1);
+	passed = (uint32_t)tx->next - tx->cursor;
+	list_for_each_safe(pos, n, &tx->blocked) {
+		struct shmipc_stream *st = container_of(pos, struct shmipc_stream, blocked);
+		uint32_t quarter = st->out_data / 4 ? st->out_data / 4 : 1;
+
+		if (quarter < returns)
+			returns = quarter;
+	}
+	if (passed > tx->slots / 4)
+		passed = tx->slots / 4;
+	store_relaxed(&tx->control->tx_event, tx->reaped + returns - 1);
+	store_relaxed(&tx->control->slot_event, tx->cursor + (passed ? passed : 1) - 1);
+	full_fence();	/* pairs with that of rx_return() and rx_publish_cursor() */
+	return next_return(tx, &word) || load_relaxed(&tx->peer->rx_cursor) != tx->cursor;
+}
+
+/* Lets blocked sends and owed control frames go on. Returns how many could. */
+unsigned int tx_unblock(struct shmipc_session *s)
+{
+	struct tx *tx = &s->tx;
+	struct list *pos, *n;
+	unsigned int done = 0;
+
+	list_for_each_safe(pos, n, &tx->owing) {
+		struct shmipc_stream *st = container_of(pos, struct shmipc_stream, owing);
+
+		list_del(&st->owing);
+		if (!tx_control(s, st, st->reset_sent ? FRAME_RESET :
+				st->fin_sent ? FRAME_FIN : FRAME_OPEN))
+			break;
+		done++;
+	}
+	list_for_each_safe(pos, n, &tx->blocked) {
+		struct shmipc_stream *st = container_of(pos, struct shmipc_stream, blocked);
+
+		if (!admits(s, st, share_of(st->need)))
+			continue;
+		list_del(&st->blocked);
+		endpoint_post(s->ep, &st->source, SHMIPC_EV_WRITE);
+		endpoint_poke(s->ep, st);
+		done++;
+	}
+	return done;
+}
+
+/* ---- memory ------------------------------------------------------------- */
+
+#define GROW_MIN	(256 << 10)
+
+/*
+ * What may be sent is bounded by admission; segments follow what was admitted. With blocks
+ * rounded up to powers of two they can hold up to twice max_memory.
+ */
+int tx_grow(struct shmipc_session *s, uint64_t len)
+{
+	struct tx *tx = &s->tx;
+	struct provider *pv = s->ep->pv;
+	struct pv_segment segment;
+	uint64_t size = arena_size(len), have;
+	uint32_t slot;
+	int err;
+
+	lock(&tx->lock);
+	have = tx->arena.bytes;
+	slot = tx->nr_segments;
+	if (slot < ARENA_EXTENTS)
+		tx->nr_segments++;
+	unlock(&tx->lock);
+	if (slot == ARENA_EXTENTS)
+		return error_set(-ENOSPC, "a session can't have more than %u segments: raise the "
+				 "size of what is sent, or lower max_memory", ARENA_EXTENTS);
+	if (size < GROW_MIN)
+		size = GROW_MIN;
+	if (size < have && have * 2 <= tx->max_memory)
+		size = arena_size(have);
+
+	err = pv->ops->segment_create(pv, size, &segment);
+	if (err)
+		return err;
+	err = pv->ops->segment_grant(pv, s->handle, &segment, slot);
+	lock(&tx->lock);
+	if (!err)
+		err = arena_add(&tx->arena, slot, segment.addr, 0, size);
+	if (!err)
+		tx->segments[slot] = segment;
+	unlock(&tx->lock);
+	if (err)
+		pv->ops->segment_destroy(pv, &segment);
+	else
+		count(&s->ep->segments, 1);
+	return err;
+}

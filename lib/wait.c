@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * wait.c - leading and following: how threads wait on an endpoint
+ *
+ * endpoint.h tells the idea. A wait that is over is learnt by its ready() alone: events and
+ * pokes only say that it is worth asking.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <time.h>
+#include "barrier.h"
+#include "clock.h"
+#include "error.h"
+#include "session.h"
+
+#define IDLE_POLLS	32	/* polls without a find, after which a session is armed */
+#define SYNC_POLLS	64	/* polls without a sync, where no anchor page tells of events */
+#define SPIN_TURN	16	/* polls between two looks at the clock */
+#define EVENTS_MAX	64
+#define COOKIES_MIN	4	/* so few objects hardly ever have two events at once */
+
+/* ---- pokes -------------------------------------------------------------- */
+
+static void poke(struct waiter *w)
+{
+	atomic_store(&w->poked, 1);
+	futex_wake(&w->poked);
+}
+
+void endpoint_poke(struct shmipc_endpoint *ep, const void *key)
+{
+	struct list *pos, *n;
+
+	/*
+	 * A follower counts itself, then asks ready() under the lock that our caller changed the
+	 * object with: it sees the change, or we see its count.
+	 */
+	if (!atomic_load(&ep->nr_followers))
+		return;
+	lock(&ep->lock);
+	list_for_each_safe(pos, n, &ep->followers) {
+		struct waiter *w = container_of(pos, struct waiter, node);
+
+		if (!key || w->key == key)
+			poke(w);
+	}
+	unlock(&ep->lock);
+}
+
+/* ---- polling ------------------------------------------------------------ */
+
+void endpoint_heat(struct shmipc_endpoint *ep, struct shmipc_session *s)
+{
+	s->empty_polls = 0;
+	if (list_empty(&s->hot))
+		list_add_tail(&s->hot, &ep->hot);
+}
+
+/* Returns how much was done. */
+static unsigned int poll_hot(struct shmipc_endpoint *ep)
+{
+	struct list *pos, *next;
+	unsigned int done = 0;
+
+	lock(&ep->poll_lock);
+	list_for_each_safe(pos, next, &ep->hot) {
+		struct shmipc_session *s = container_of(pos, struct shmipc_session, hot);
+		unsigned int n = session_error(s) ? 0 : session_poll(s);
+
+		done += n;
+		s->empty_polls = n ? 0 : s->empty_polls + 1;
+		if (session_error(s) || (s->empty_polls > IDLE_POLLS && !session_arm(s)))
+			list_del(&s->hot);
+	}
+	unlock(&ep->poll_lock);
+	return done;
+}
+
+/* Arms all that is hot. True: found something, don't sleep. */
+static bool arm_hot(struct shmipc_endpoint *ep)
+{
+	struct list *pos, *next;
+	bool found = false;
+
+	list_for_each_safe(pos, next, &ep->hot) {
+		struct shmipc_session *s = container_of(pos, struct shmipc_session, hot);
+
+		/* One whose peer left is polled to its last frame, and then ended. */
+		if (!session_error(s) && (s->ending || session_arm(s)))
+			found = true;
+		else
+			list_del(&s->hot);
+	}
+	return found;
+}
+
+/* ---- spinning ----------------------------------------------------------- */
+
+/* Is there a partner on another CPU to wait for? Tells the partners where this one runs. */
+static bool worth_spinning(struct shmipc_endpoint *ep)
+{
+	struct list *pos, *next;
+	uint32_t cpu = sched_getcpu();
+	bool other = false;
+
+	lock(&ep->poll_lock);
+	list_for_each_safe(pos, next, &ep->hot) {
+		struct shmipc_session *s = container_of(pos, struct shmipc_session, hot);
+
+		if (load_relaxed(&s->rx.control->cpu) != cpu)
+			store_relaxed(&s->rx.control->cpu, cpu);
+		other |= load_relaxed(&s->tx.peer->cpu) != cpu;
+	}
+	unlock(&ep->poll_lock);
+	return other;
+}
+
+static bool provider_calls(const struct shmipc_endpoint *ep)
+{
+	if (!ep->pv->anchor)
+		return ep->since_sync >= SYNC_POLLS;
+	return __atomic_load_n(&ep->pv->anchor->ready, __ATOMIC_ACQUIRE) != ep->seen_ready;
+}
+
+/* True: found something. */
+static bool spin(struct shmipc_endpoint *ep)
+{
+	uint32_t budget = spin_budget(&ep->spin);
+	uint64_t start, last, now;
+
+	if (!budget || !worth_spinning(ep))
+		return false;
+	start = last = now_ns();
+	do {
+		for (int i = 0; i < SPIN_TURN; i++) {
+			if (poll_hot(ep))
+				return true;
+			cpu_relax();
+		}
+		if (ep->pv->anchor && provider_calls(ep))
+			return false;
+		now = now_ns();
+		if (now - last > SPIN_JUMP_NS) {
+			spin_preempted(&ep->spin);
+			return false;
+		}
+		last = now;
+	} while (now - start < budget);
+	return false;
+}
+
+/* ---- leading ------------------------------------------------------------ */
+
+/*
+ * The anchor's word counts events put on the ready list; @ready is what it was before @n were taken.
+ * Those that had no room are still to be called for: nobody bumps the word for them again.
+ */
+static void see_ready(struct shmipc_endpoint *ep, uint32_t ready, int n, unsigned int room)
+{
+	if (n == (int)room && ready - ep->seen_ready > room)
+		ep->seen_ready += room;
+	else
+		ep->seen_ready = ready;
+}
+
+/*
+ * Arms what is hot, rings what is corked, takes the provider's events, and sleeps for them if
+ * @timeout_ns says so and nothing was found (*@armed). Returns how many events, or -errno.
+ *
+ * The last look at @w is after the arming. What another thread drained before it, perhaps for
+ * us, is seen by that look; what it drains later was published at or after the armed event, so
+ * the peer rings. Without that look we could sleep on what is in our own queue.
+ */
+static int sync_events(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns,
+		       bool *armed)
+{
+	struct shmipc_notify notify[EVENTS_MAX];
+	struct shmipc_ready events[EVENTS_MAX];
+	struct pv_sync sync = {
+		.notify = notify,
+		.events = events,
+		.max_events = ep->nr_cookies <= COOKIES_MIN ? 1 : EVENTS_MAX,
+		.timeout_ns = timeout_ns,
+	};
+	uint32_t ready = 0;
+	int n;
+
+	lock(&ep->poll_lock);
+	*armed = !arm_hot(ep);
+	sync.nr_notify = endpoint_bells(ep, notify, EVENTS_MAX);
+	unlock(&ep->poll_lock);
+	/* All of the corked first: nobody may sleep on what we owe a ring for. */
+	sync.wait = *armed && timeout_ns && sync.nr_notify < EVENTS_MAX && !w->ready(w->arg);
+	if (!sync.wait && (timeout_ns || !*armed) && !sync.nr_notify && !provider_calls(ep))
+		return 0;
+	count(&ep->doorbells, sync.nr_notify);
+	count(&ep->sleeps, sync.wait);
+	if (ep->pv->anchor)
+		ready = __atomic_load_n(&ep->pv->anchor->ready, __ATOMIC_ACQUIRE);
+	ep->since_sync = 0;
+	n = ep->pv->ops->sync(ep->pv, &sync);
+	see_ready(ep, ready, n, sync.max_events);
+	if (n <= 0)
+		return n;
+	count(&ep->wakeups, sync.wait);
+	lock(&ep->poll_lock);
+	for (int i = 0; i < n; i++)
+		endpoint_event(ep, &events[i]);
+	unlock(&ep->poll_lock);
+	return n;
+}
+
+static int64_t time_left(int64_t timeout_ns, uint64_t deadline)
+{
+	int64_t left;
+
+	if (timeout_ns <= 0)
+		return timeout_ns;
+	left = deadline - now_ns();
+	return left > 0 ? left : 0;
+}
+
+/* One look at what is there, for a call that may not wait. */
+static int look_once(struct shmipc_endpoint *ep, struct waiter *w)
+{
+	bool armed;
+	int n;
+
+	do {
+		poll_hot(ep);
+		ep->since_sync++;
+		if (!w->arm && !provider_calls(ep))
+			break;
+		n = sync_events(ep, w, 0, &armed);
+		if (n < 0)
+			return n;
+	} while ((n || !armed) && !w->ready(w->arg));
+	return w->ready(w->arg) ? 0 : -EAGAIN;
+}
+
+static int lead(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns,
+		uint64_t deadline)
+{
+	uint64_t begun = ep->cpus > 1 ? now_ns() : 0;
+	bool armed;
+	int n;
+
+	if (begun && !w->ready(w->arg))
+		spin(ep);
+	do {
+		int64_t left = time_left(timeout_ns, deadline);
+
+		/* Also when the time is up: short timeouts must not keep events from being taken. */
+		n = sync_events(ep, w, left, &armed);
+		if (n < 0)
+			return n;
+		poll_hot(ep);
+		ep->since_sync++;
+		if (timeout_ns > 0 && !left && !w->ready(w->arg))
+			return -ETIMEDOUT;
+	} while (!w->ready(w->arg));
+	if (begun)
+		spin_learn(&ep->spin, now_ns() - begun);
+	return 0;
+}
+
+/* ---- following ---------------------------------------------------------- */
+
+/* endpoint.lock held. Whoever leaves while nobody leads sees to it that somebody does. */
+static void pass_the_lead(struct shmipc_endpoint *ep)
+{
+	if (!ep->leading && !list_empty(&ep->followers))
+		poke(container_of(ep->followers.next, struct waiter, node));
+}
+
+/* Until poked, or nobody leads. endpoint.lock held. False: the time was over. */
+static bool follow(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns,
+		   uint64_t deadline)
+{
+	struct timespec until = { deadline / 1000000000, deadline % 1000000000 };
+	bool in_time = true;
+
+	atomic_store(&w->poked, 0);
+	list_add_tail(&w->node, &ep->followers);
+	atomic_fetch_add(&ep->nr_followers, 1);
+	unlock(&ep->lock);
+	/* Whoever changes what it waits for, or stops leading, pokes all who are on the list by then. */
+	if (!w->ready(w->arg))
+		while (!atomic_load(&w->poked) && in_time)
+			in_time = futex_wait(&w->poked, 0, timeout_ns < 0 ? NULL : &until);
+	lock(&ep->lock);
+	list_del(&w->node);
+	atomic_fetch_sub(&ep->nr_followers, 1);
+	return in_time;
+}
+
+int endpoint_wait(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns)
+{
+	uint64_t deadline = timeout_ns > 0 ? now_ns() + timeout_ns : 0;
+	bool in_time = true;
+	int err;
+
+	for (;;) {
+		err = atomic_load_explicit(&ep->dead, memory_order_relaxed);
+		lock(&ep->lock);
+		if (err)
+			break;
+		if (!ep->leading) {
+			ep->leading = true;
+			unlock(&ep->lock);
+			err = timeout_ns ? lead(ep, w, timeout_ns, deadline) : look_once(ep, w);
+			if (err < 0 && err != -EAGAIN && err != -ETIMEDOUT)
+				atomic_store(&ep->dead, err);
+			lock(&ep->lock);
+			ep->leading = false;
+			break;
+		}
+		if (timeout_ns)
+			in_time = follow(ep, w, timeout_ns, deadline);
+		unlock(&ep->lock);
+		if (w->ready(w->arg))
+			err = 0;
+		else if (!timeout_ns)
+			err = -EAGAIN;
+		else if (in_time)
+			continue;
+		else
+			err = -ETIMEDOUT;
+		lock(&ep->lock);
+		break;
+	}
+	pass_the_lead(ep);
+	unlock(&ep->lock);
+	return err;
+}
