@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * shmipc-cat - standard input and output over a stream between two processes
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+#include "shmipc-cat/cat.h"
+
+#define SECOND		1000000000LL
+#define RETRY_NS	10000000L
+
+static struct {
+	const char *name;
+	bool listen;
+	bool stats;
+	unsigned int mode;
+	int64_t timeout;	/* nanoseconds, or SHMIPC_FOREVER */
+} opt = { .timeout = SHMIPC_FOREVER };
+
+static const char help[] =
+	"usage: shmipc-cat [-l [-m MODE]] [-w SECONDS] [--stats] NAME\n"
+	"Connect to NAME; send standard input to it and write what comes to standard output.\n"
+	"\n"
+	"  -l, --listen        take NAME and wait for one connection instead\n"
+	"  -m, --mode=MODE     with -l: who may connect, as a file's mode (octal; default 600)\n"
+	"  -w, --wait=SECONDS  how long to wait for the connection; a connecting side\n"
+	"                      also waits for NAME to appear\n"
+	"      --stats         at the end, print on standard error what was carried\n"
+	"      --help, --version\n"
+	"\n"
+	"Exit status: 0 if both directions ended in order, 1 if not, 2 for a wrong option.\n"
+	"SHMIPC_PROVIDER=kernel or =embedded in the environment forces a provider.\n";
+
+/* At once, since the other thread may be in the middle of a call: the peer sees that we died. */
+void cat_die(const char *what, int error)
+{
+	if (error)
+		fprintf(stderr, "shmipc-cat: %s: %s\n", what, shmipc_strerror(error));
+	else
+		fprintf(stderr, "shmipc-cat: %s: %m\n", what);
+	_exit(1);
+}
+
+/* Before and after cat_pump() there is one thread: NOLINTBEGIN(concurrency-mt-unsafe) */
+
+/* For what shmipc_last_error() explains. */
+static void die_explained(const char *what, int error)
+{
+	const char *why = shmipc_last_error();
+
+	fprintf(stderr, "shmipc-cat: %s: %s\n", what, *why ? why : shmipc_strerror(error));
+	exit(1);
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * SECOND + ts.tv_nsec;
+}
+
+/* ---- options ------------------------------------------------------------ */
+
+static void usage_error(const char *what)
+{
+	fprintf(stderr, "shmipc-cat: %s\n%s", what, help);
+	exit(2);
+}
+
+static int64_t parse_seconds(const char *arg)
+{
+	char *end;
+	double seconds = strtod(arg, &end);
+
+	if (end == arg || *end || !(seconds > 0 && seconds < 1e9))
+		usage_error("-w wants a number of seconds above 0");
+	return (int64_t)(seconds * (double)SECOND);
+}
+
+static unsigned int parse_mode(const char *arg)
+{
+	char *end;
+	unsigned long mode = strtoul(arg, &end, 8);
+
+	if (end == arg || *end || !mode || mode > 0777)
+		usage_error("-m wants an octal mode, 1 to 777");
+	return mode;
+}
+
+enum { OPT_STATS = 256, OPT_HELP, OPT_VERSION };
+
+static const struct option options[] = {
+	{ "listen", no_argument, NULL, 'l' },
+	{ "mode", required_argument, NULL, 'm' },
+	{ "wait", required_argument, NULL, 'w' },
+	{ "stats", no_argument, NULL, OPT_STATS },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ "version", no_argument, NULL, OPT_VERSION },
+	{ NULL, 0, NULL, 0 },
+};
+
+static void parse_option(int c)
+{
+	switch (c) {
+	case 'l': opt.listen = true; break;
+	case 'm': opt.mode = parse_mode(optarg); break;
+	case 'w': opt.timeout = parse_seconds(optarg); break;
+	case OPT_STATS: opt.stats = true; break;
+	case OPT_HELP: fputs(help, stdout); exit(0);
+	case OPT_VERSION: printf("shmipc-cat %s\n", SHMIPC_VERSION); exit(0);
+	default: usage_error("see above");
+	}
+}
+
+static void parse(int argc, char **argv)
+{
+	int c;
+
+	while ((c = getopt_long(argc, argv, "lm:w:", options, NULL)) != -1)
+		parse_option(c);
+	if (argc - optind != 1)
+		usage_error("one NAME is needed");
+	if (opt.mode && !opt.listen)
+		usage_error("-m goes with -l");
+	opt.name = argv[optind];
+}
+
+/*
+ * Else the library's first descriptors would be taken for standard input and output. Opened the
+ * wrong way round, so that using them is still an error.
+ */
+static void fill_standard_descriptors(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
+			exit(1);
+}
+
+/* ---- the session -------------------------------------------------------- */
+
+static void do_listen(struct cat *cat)
+{
+	struct shmipc_options options = { .size = sizeof(options), .mode = opt.mode };
+	struct shmipc_listener *listener;
+	int err;
+
+	err = shmipc_listen(cat->ep, opt.name, &options, &listener);
+	if (err)
+		die_explained(opt.name, err);
+	/* A connection that was no good is not the one that is waited for. */
+	do
+		err = shmipc_accept(listener, &cat->session, opt.timeout);
+	while (err == -EBADMSG);
+	if (err)
+		die_explained(opt.name, err);
+	shmipc_listener_close(listener);
+	err = shmipc_stream_accept(cat->session, &cat->stream, opt.timeout);
+	if (err)
+		die_explained("waiting for a stream", err);
+}
+
+/* Nobody has the name yet, or whoever has it is busy or just ending. */
+static bool may_come(int err)
+{
+	return err == -ENOENT || err == -EAGAIN || err == -ECONNREFUSED;
+}
+
+static void do_connect(struct cat *cat)
+{
+	const struct timespec pause = { .tv_nsec = RETRY_NS };
+	int64_t deadline = opt.timeout > 0 ? now_ns() + opt.timeout : 0;
+	int64_t left = opt.timeout;
+	int err;
+
+	while ((err = shmipc_connect(cat->ep, opt.name, NULL, &cat->session, left))) {
+		if (!deadline || !may_come(err))
+			die_explained(opt.name, err);
+		nanosleep(&pause, NULL);
+		left = deadline - now_ns();
+		if (left <= 0)
+			die_explained(opt.name, err);
+	}
+	/* Flushed, so that the peer knows of it and may speak first. */
+	err = shmipc_stream_open(cat->session, &cat->stream);
+	if (!err)
+		err = shmipc_flush(cat->stream);
+	if (err)
+		die_explained("opening a stream", err);
+}
+
+static void print_stats(const struct cat *cat, int64_t ns)
+{
+	struct shmipc_stats s;
+	double seconds = (double)ns / (double)SECOND;
+	uint64_t messages;
+
+	if (shmipc_get_stats(cat->ep, &s, sizeof(s)))
+		return;
+	messages = s.messages_sent + s.messages_received;
+	fprintf(stderr, "shmipc-cat: %s: sent %llu bytes in %llu messages, "
+		"received %llu bytes in %llu messages, %.3f s, %.3f GB/s, "
+		"%.1f wakeups per 1,000 messages\n",
+		shmipc_provider(cat->ep),
+		(unsigned long long)s.bytes_sent, (unsigned long long)s.messages_sent,
+		(unsigned long long)s.bytes_received, (unsigned long long)s.messages_received,
+		seconds, (double)(s.bytes_sent + s.bytes_received) / 1e9 / seconds,
+		messages ? (double)s.wakeups * 1000 / (double)messages : 0.0);
+}
+
+int main(int argc, char **argv)
+{
+	struct cat cat = { 0 };
+	int64_t start;
+	int err;
+
+	fill_standard_descriptors();
+	parse(argc, argv);
+	/* A reader that went away is an error of write(2), with a message and exit status. */
+	signal(SIGPIPE, SIG_IGN);
+	err = shmipc_open(&cat.ep, 0);
+	if (err)
+		die_explained("opening shmipc", err);
+	if (opt.listen)
+		do_listen(&cat);
+	else
+		do_connect(&cat);
+	start = now_ns();
+	cat_pump(&cat);
+	if (opt.stats)
+		print_stats(&cat, now_ns() - start);
+	shmipc_session_close(cat.session);
+	shmipc_close(cat.ep);
+	return 0;
+}
+/* NOLINTEND(concurrency-mt-unsafe) */
