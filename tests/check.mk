@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+# The checks. tests/check.sh drives them, so that the counts come last and nothing after them.
+
+export BUILD
+CHECKS := check-quick check-native check-vm check-install check check-long
+.PHONY: $(CHECKS) demo demo-vm bench-vm mutants deps
+
+$(CHECKS):
+	+@MAKE="$(MAKE)" tests/check.sh $(@:check-%=%)
+
+demo: deps all
+	@tests/demo.sh
+demo-vm: deps all
+	@tests/vm/demo.sh
+bench-vm: deps all
+	@tests/vm/bench.sh
+mutants:
+	@MAKE="$(MAKE)" tests/mutants/run.sh
+
+deps:
+	@tests/deps.sh $(DEPS)
+demo: DEPS = build
+demo-vm bench-vm: DEPS = vm
+
+# After a green check, its counts become those that later ones may not fall below.
+.PHONY: counts
+counts:
+	@for r in $(BUILD)/check/*.results; do tests/total.sh --update $$(basename $$r .results) $$r; done
+
+##  check-quick    under 90 s: native tests and static checks
+##  check-native   + ASan and UBSan, TSan subset
+##  check-vm       the module under stock kernels in QEMU
+##  check-install  install, use and uninstall in an empty Debian root; dkms
+##  check          native, VM and install; what CI runs
+##  check-long     check, and more compilers
+##  counts         record the counts of the checks run last in tests/counts.list
+##  mutants        each planted fault must turn its test red
+##  demo, demo-vm, bench-vm, deps (installs the Debian packages that are missing)

@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+#
+# What each check target is made of: check.sh quick|native|vm|install|check|long.
+# One line a provider or kernel, then the sum as the last line. Called by make.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+part=$1
+BUILD=${BUILD:-build}
+MAKE=${MAKE:-make}
+jobs=
+[[ ${MAKEFLAGS-} == *-j* ]] || jobs=-j$(nproc)
+mkdir -p "$BUILD/check"
+results=$(realpath "$BUILD")/check/$part.results
+: >"$results"
+unset VARIANT
+wrap=
+
+failures() { grep -c '^[^|]*|[0-9]*|[1-9]' "$results" || true; }
+
+# Any step that fails without having counted is itself a failure: nothing may get lost.
+step() {
+	local name=$1 before rc=0
+	shift
+	before=$(failures)
+	echo "== $name"
+	"$@" || rc=$?
+	if ((rc != 0 && before == $(failures))); then
+		echo "  FAIL $name: exit $rc"
+		echo "$name|0|1|0" >>"$results"
+		return 1
+	fi
+}
+
+build() {
+	# shellcheck disable=SC2086 # jobs may be empty
+	$MAKE $jobs --no-print-directory "$@" >"$BUILD/check/build.log" 2>&1 && return
+	tail -n 40 "$BUILD/check/build.log"
+	return 1
+}
+
+run() {
+	local label=$1
+	shift
+	$wrap tests/run.sh --label "$label" --logs "$BUILD/logs" --results "$results" -- "$@" | sed '$d'
+	return "${PIPESTATUS[0]}"
+}
+
+# Programs of a variant: unit and integration, or those of one pattern.
+programs() {
+	local dir=$BUILD${1:+/$1} src
+	for src in tests/unit/${2:-test_*}.c tests/integration/${2:-test_*}.c; do
+		[[ ! -f $src ]] || echo "$dir/${src%.c}"
+	done
+}
+
+# suite LABEL VARIANT [PATTERN]: build it, then run it with the provider that needs no module.
+suite() {
+	local progs
+	mapfile -t progs < <(programs "$2" "${3-}")
+	step "build${2:+ $2}" build all "${progs[@]}" VARIANT="$2" || return 0
+	SHMIPC_PROVIDER=embedded step "$1" run "$1" "${progs[@]}" || true
+}
+
+quick() {
+	suite embedded ''
+	SHMIPC_PROVIDER=embedded step cat run cat tests/integration/test_cat.sh || true
+	step static run static tests/static.sh || true
+}
+
+native() {
+	quick
+	ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 suite 'embedded asan' asan
+	# Where there are tests made for it, ThreadSanitizer gets those; see CONTRIBUTING.md.
+	# Its fixed shadow does not fit beside every random layout.
+	! setarch -R true 2>/dev/null || wrap='setarch -R'
+	suite 'embedded tsan' tsan "${TSAN_TESTS:-test_*tsan*}"
+	wrap=
+}
+
+# Planted faults: natively each time, with those that need the VM in the long check.
+mutants() {
+	local log=$BUILD/check/mutants.log rc=0
+	tests/mutants/run.sh >"$log" 2>&1 || rc=$?
+	sed '$d' "$log"
+	sed -nE '$s/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/mutants|\1|\2|\3/p' "$log" >>"$results"
+	return $rc
+}
+
+vm_one() {
+	local flavour=$1 log=$BUILD/check/vm-$1.log line rc=0
+	tests/vm/suite.sh "$flavour" "$BUILD" >"$log" 2>&1 || rc=$?
+	line=$(grep -E '^kernel .*: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" |
+		tail -n 1) || { tail -n 60 "$log"; return 1; }
+	cat "$log"
+	sed -E "s/^(.*): ([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1|\2|\3|\4/" \
+		<<<"$line" | sed "s/\$/|$flavour/" >>"$results"
+	return $rc
+}
+
+vm() {
+	local flavour
+	step 'build for the VM' build all tests || return 0
+	# A rig that cannot see a fault proves nothing with its passes.
+	SHMIPC_TEST_TIMEOUT=600 step rig run rig tests/vm/selftest.sh || true
+	for flavour in ${SHMIPC_FLAVOURS:-bookworm newest}; do
+		step "kernel $flavour" vm_one "$flavour" || true
+	done
+}
+
+install() {
+	SHMIPC_TEST_TIMEOUT=900 step install run install tests/check-install.sh tests/check-dkms.sh ||
+		true
+}
+
+long() {
+	SHMIPC_TEST_TIMEOUT=600 step lint run lint tests/lint.sh || true
+	native
+	for v in O0 O3 lto clang clang-14 clang-16 gcc-11; do
+		case $v in
+		clang* | gcc*) command -v "$v" >/dev/null || { echo "== no $v here"; continue; } ;;
+		esac
+		suite "embedded $v" "$v"
+	done
+	MUTANTS=all step mutants mutants || true
+	vm
+	install
+}
+
+case $part in
+quick) tests/deps.sh native; quick ;;
+native) tests/deps.sh native; native ;;
+vm) tests/deps.sh vm; vm ;;
+install) tests/deps.sh install; install ;;
+check) tests/deps.sh all; native; step mutants mutants || true
+	vm; install ;;
+long) tests/deps.sh long; long ;;
+*) echo "check.sh: unknown part $part" >&2; exit 2 ;;
+esac
+tests/total.sh "$part" "$results"

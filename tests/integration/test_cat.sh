@@ -1,0 +1,217 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+#
+# shmipc-cat between real processes: what goes in comes out, either side may end first, and the exit
+# status tells order from disorder. Prints TAP.
+set -euo pipefail
+
+cd "$(dirname "$0")/../.."
+# shellcheck source=tests/tap.sh
+. tests/tap.sh
+cat=$(realpath "${BUILD:-build}")/tools/shmipc-cat
+channel=cat-$$
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+head -c 20000000 /dev/urandom >"$tmp/big"
+head -c 3000000 /dev/urandom >"$tmp/small"
+
+# pair LISTENER-INPUT CONNECTOR-INPUT: run both, their output in l.out and c.out, their exit
+# status in l and c.
+pair() {
+	local pid
+	l=0 c=0
+	timeout 30 "$cat" -l -w 20 "$channel" <"$1" >"$tmp/l.out" 2>"$tmp/l.err" &
+	pid=$!
+	timeout 30 "$cat" -w 20 "$channel" <"$2" >"$tmp/c.out" 2>"$tmp/c.err" || c=$?
+	wait "$pid" || l=$?
+	cat "$tmp/l.err" "$tmp/c.err"
+	echo "listener $l, connector $c"
+}
+
+# is STATUS STATUS FILE FILE: what pair() left.
+is() {
+	((l == $1 && c == $2))
+	cmp "$tmp/l.out" "$3"
+	cmp "$tmp/c.out" "$4"
+}
+
+forth() { pair /dev/null "$tmp/big" && is 0 0 "$tmp/big" /dev/null; }
+back() { pair "$tmp/big" /dev/null && is 0 0 /dev/null "$tmp/big"; }
+both() { pair "$tmp/small" "$tmp/big" && is 0 0 "$tmp/big" "$tmp/small"; }
+empty() { pair /dev/null /dev/null && is 0 0 /dev/null /dev/null; }
+one_byte() {
+	printf x >"$tmp/x"
+	pair "$tmp/x" /dev/null && is 0 0 /dev/null "$tmp/x"
+}
+
+# Two inputs that stay open and say nothing, as terminals do, until they are closed.
+open_inputs() {
+	rm -f "$tmp/l.in" "$tmp/c.in"
+	mkfifo "$tmp/l.in" "$tmp/c.in"
+	exec 8<>"$tmp/l.in" 9<>"$tmp/c.in"
+}
+
+# start SIDE INPUT OPTION...: in the background; its process is $!.
+start() {
+	local side=$1 input=$2
+	shift 2
+	"$cat" -w 20 "$@" "$channel" <"$input" >"$tmp/$side.out" 2>"$tmp/$side.err" 8<&- 9<&- &
+}
+
+# arrived FILE FILE: within 20 s they are equal.
+arrived() {
+	for _ in {1..200}; do
+		! cmp -s "$1" "$2" || return 0
+		sleep 0.1
+	done
+	cmp "$1" "$2"
+}
+
+ended() {
+	local rc=0
+	timeout 20 tail --pid="$1" -f /dev/null
+	wait "$1" || rc=$?
+	echo "exit $rc, wanted $2"
+	((rc == $2))
+}
+
+# The listener speaks first, to a connector that has nothing to say yet.
+silent() {
+	local l c
+	open_inputs
+	start l "$tmp/small" -l
+	l=$!
+	start c "$tmp/c.in"
+	c=$!
+	arrived "$tmp/c.out" "$tmp/small"
+	# Neither may have ended: the connector's input has not.
+	kill -0 "$l"
+	kill -0 "$c"
+	printf late >&9
+	exec 9<&-
+	ended "$c" 0
+	ended "$l" 0
+	[[ $(cat "$tmp/l.out") == late ]]
+}
+
+# killed INPUT: the connector dies; the listener waits for input that does not come.
+killed() {
+	local l c
+	open_inputs
+	start l "$tmp/l.in" -l
+	l=$!
+	start c "$1"
+	c=$!
+	# Something came through, so that it is a session that ends.
+	printf hello >&8
+	printf hello >"$tmp/hello"
+	arrived "$tmp/c.out" "$tmp/hello"
+	kill -KILL "$c"
+	ended "$c" 137
+	ended "$l" 1
+	cat "$tmp/l.err"
+	grep -q 'the peer died' "$tmp/l.err"
+}
+
+no_room() {
+	local l
+	start l "$tmp/big" -l
+	l=$!
+	c=0
+	timeout 30 "$cat" -w 20 "$channel" </dev/null >/dev/full 2>"$tmp/c.err" || c=$?
+	cat "$tmp/c.err"
+	((c == 1))
+	grep -q 'standard output: No space' "$tmp/c.err"
+	ended "$l" 1
+}
+
+reader_gone() {
+	start l "$tmp/big" -l
+	local l=$! status
+	set +o pipefail
+	timeout 30 "$cat" -w 20 "$channel" </dev/null 2>"$tmp/c.err" | head -c 5 >"$tmp/head"
+	status=${PIPESTATUS[0]}
+	cmp "$tmp/head" <(head -c 5 "$tmp/big")
+	((status == 1))
+	ended "$l" 1
+}
+
+# Whoever shares the output may have made it non-blocking: dd does, for all who have it.
+nonblocking_output() {
+	start l "$tmp/big" -l
+	local l=$!
+	{
+		dd if=/dev/null oflag=nonblock status=none
+		timeout 30 "$cat" -w 20 "$channel" </dev/null
+	} | (sleep 1; cmp - "$tmp/big")
+	ended "$l" 0
+}
+
+not_there() {
+	local rc=0
+	"$cat" "$channel" </dev/null 2>"$tmp/err" || rc=$?
+	cat "$tmp/err"
+	((rc == 1))
+	grep -q "$channel" "$tmp/err"
+}
+
+taken() {
+	local l c rc=0
+	open_inputs
+	start l "$tmp/l.in" -l
+	l=$!
+	start c "$tmp/c.in"
+	c=$!
+	printf x >&9
+	printf x >"$tmp/x"
+	arrived "$tmp/l.out" "$tmp/x"
+	# Its name is free again once it has its one connection.
+	"$cat" -w 0.3 "$channel" </dev/null 2>"$tmp/err" || rc=$?
+	((rc == 1))
+	start 2 /dev/null -l
+	local second=$!
+	sleep 0.5
+	rc=0
+	"$cat" -l "$channel" </dev/null 2>"$tmp/err" || rc=$?
+	kill "$second" "$l" "$c"
+	cat "$tmp/err"
+	((rc == 1))
+	grep -q 'has the name' "$tmp/err"
+}
+
+stats() {
+	timeout 30 "$cat" -l -w 20 --stats "$channel" </dev/null >"$tmp/l.out" 2>"$tmp/l.err" &
+	local pid=$!
+	timeout 30 "$cat" -w 20 --stats "$channel" <"$tmp/big" >/dev/null 2>"$tmp/c.err"
+	wait "$pid"
+	cat "$tmp/l.err" "$tmp/c.err"
+	grep -q 'sent 20000000 bytes in [1-9][0-9]* messages, received 0 bytes' "$tmp/c.err"
+	grep -q 'received 20000000 bytes in [1-9][0-9]* messages' "$tmp/l.err"
+}
+
+bad_options() {
+	local rc
+	for words in '' '-w 0 n' '-w x n' '-m 600 n' '-l -m 9 n' 'a b' '--nonsense n'; do
+		rc=0
+		# shellcheck disable=SC2086 # words
+		"$cat" $words </dev/null >/dev/null 2>&1 || rc=$?
+		((rc == 2)) || { echo "'$words': $rc"; return 1; }
+	done
+}
+
+t forth forth
+t back back
+t both-at-once both
+t empty empty
+t one-byte one_byte
+t listener-speaks-first silent
+t peer-killed killed "$tmp/c.in"
+t peer-killed-after-its-end killed /dev/null
+t no-room-for-output no_room
+t reader-of-output-gone reader_gone
+t output-does-not-block nonblocking_output
+t nobody-there not_there
+t name-taken taken
+t stats stats
+t bad-options bad_options
+tap_end

@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* Who may map what, what cannot be done with the memory, and that a revoke is complete. */
+#define _GNU_SOURCE
+#include "abi.h"
+
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#define NAME	"test:map"
+
+/* The answer of mmap, which is undone at once. */
+static int try_map_flags(int fd, uint64_t offset, uint64_t length, int prot, int flags)
+{
+	void *p = mmap(NULL, length, prot, flags, fd, offset);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	munmap(p, length);
+	return 0;
+}
+
+static int try_map(int fd, uint64_t offset, uint64_t length, int prot)
+{
+	return try_map_flags(fd, offset, length, prot, MAP_SHARED);
+}
+
+#define RW	(PROT_READ | PROT_WRITE)
+
+/* ---- who may map what ---- */
+
+static void test_owner(void **state)
+{
+	struct abi_ep ep = abi_ep_open();
+	struct abi_seg seg, small;
+
+	(void)state;
+	must(abi_seg_create(ep.fd, 4 * ABI_PAGE, &seg));
+	must(abi_seg_create(ep.fd, 1, &small));
+	must(try_map(ep.fd, seg.offset, seg.length, RW));
+	must(try_map(ep.fd, seg.offset + ABI_PAGE, 3 * ABI_PAGE, RW));
+	must(try_map(ep.fd, seg.offset, seg.length, PROT_READ));
+	must(try_map(ep.fd, seg.offset, seg.length, PROT_NONE));
+	fails(try_map(ep.fd, seg.offset, seg.length + 1, RW), EINVAL);
+	fails(try_map(ep.fd, seg.offset + ABI_PAGE, seg.length, RW), EINVAL);
+	fails(try_map(ep.fd, seg.offset - ABI_PAGE, ABI_PAGE, RW), EINVAL);
+	fails(try_map(ep.fd, small.offset + ABI_PAGE, ABI_PAGE, RW), EINVAL);
+	fails(try_map(ep.fd, 1ULL << 44, ABI_PAGE, RW), EINVAL);
+	fails(try_map(ep.fd, 1ULL << 62, ABI_PAGE, RW), EINVAL);
+	fails(try_map_flags(ep.fd, seg.offset, seg.length, RW, MAP_PRIVATE), EINVAL);
+	fails(try_map_flags(ep.fd, seg.offset, seg.length, PROT_READ, MAP_PRIVATE), EINVAL);
+	fails(try_map(ep.fd, seg.offset, seg.length, PROT_READ | PROT_EXEC), EACCES);
+	fails(try_map(ep.fd, seg.offset, seg.length, PROT_EXEC), EACCES);
+	abi_ep_close(&ep);
+}
+
+static void test_anchor(void **state)
+{
+	int fd = abi_open_raw();
+	volatile struct shmipc_anchor *anchor;
+
+	(void)state;
+	must(fd);
+	fails(try_map(fd, 0, ABI_PAGE, RW), EACCES);
+	fails(try_map(fd, 0, 2 * ABI_PAGE, PROT_READ), EINVAL);
+	fails(try_map(fd, 0, ABI_PAGE, PROT_READ | PROT_EXEC), EACCES);
+	fails(try_map_flags(fd, 0, ABI_PAGE, PROT_READ, MAP_PRIVATE), EINVAL);
+	fails(try_map(fd, 2 << 20, ABI_PAGE, PROT_READ), EINVAL);	/* before the anchor */
+	anchor = abi_anchor(fd);
+	assert_non_null((void *)anchor);
+	fails(try_map(fd, 0, ABI_PAGE, PROT_READ), EBUSY);
+	/* Without the descriptor, the mapping keeps it alive. */
+	close(fd);
+	abi_sleep_ms(50);
+	assert_int_equal(abi_counter("endpoints_live"), 1);
+	assert_int_equal(anchor->state, SHMIPC_STATE_LIVE);
+	munmap((void *)anchor, ABI_PAGE);
+}
+
+static void test_anchor_moves(void **state)
+{
+	struct abi_ep ep = abi_ep_open();
+	struct abi_seg seg;
+	void *elsewhere = mmap(NULL, ABI_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *p;
+
+	(void)state;
+	fails(mprotect((void *)ep.anchor, ABI_PAGE, RW) ? -errno : 0, EACCES);
+	p = mremap((void *)ep.anchor, ABI_PAGE, ABI_PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, elsewhere);
+	assert_ptr_equal(p, elsewhere);
+	ep.anchor = p;
+	assert_int_equal(ep.anchor->state, SHMIPC_STATE_LIVE);
+	must(abi_seg_create(ep.fd, 1, &seg));
+	abi_ep_close(&ep);
+}
+
+static void test_peer(void **state)
+{
+	struct abi_pair p = abi_pair_open(NAME);
+	struct abi_seg peer = abi_peer_map(p.client.fd, p.at_client, 0);
+
+	(void)state;
+	assert_int_equal(peer.length, p.server_seg.length);
+	p.server_seg.map[7] = 42;
+	assert_int_equal(peer.map[7], 42);
+	fails(try_map(p.client.fd, peer.offset, peer.length, RW), EACCES);
+	fails(try_map(p.client.fd, peer.offset, peer.length, PROT_WRITE), EACCES);
+	fails(try_map(p.client.fd, peer.offset, peer.length + ABI_PAGE, PROT_READ), EINVAL);
+	fails(try_map(p.client.fd, peer.offset, peer.length, PROT_READ | PROT_EXEC), EACCES);
+	fails(mprotect((void *)peer.map, ABI_PAGE, RW) ? -errno : 0, EACCES);
+	fails(mprotect((void *)peer.map, ABI_PAGE, PROT_READ | PROT_EXEC) ? -errno : 0, EACCES);
+	must(mprotect((void *)peer.map, ABI_PAGE, PROT_NONE) ? -errno : 0);
+	must(mprotect((void *)peer.map, ABI_PAGE, PROT_READ) ? -errno : 0);
+	assert_int_equal(abi_touch(peer.map, true), SIGSEGV);
+	assert_int_equal(abi_touch(peer.map, false), 0);
+	/* The positive control: the owner's own mapping may be made writable again. */
+	must(mprotect((void *)p.server_seg.map, ABI_PAGE, PROT_READ) ? -errno : 0);
+	must(mprotect((void *)p.server_seg.map, ABI_PAGE, RW) ? -errno : 0);
+	assert_int_equal(abi_touch(p.server_seg.map, true), 0);
+	abi_unmap(&peer);
+	abi_pair_close(&p);
+}
+
+/* ---- contents ---- */
+
+/* What a former owner wrote is gone: many pages are dirtied, freed, and come again. */
+static void test_zeroed(void **state)
+{
+	struct abi_ep ep = abi_ep_open();
+	uint64_t length = 8 << 20, i;
+	struct abi_seg seg;
+	int round;
+
+	(void)state;
+	for (round = 0; round < 3; round++) {
+		seg = abi_seg_new(ep.fd, length);
+		for (i = 0; i < length; i += 64)
+			assert_int_equal(*(volatile uint64_t *)(seg.map + i), 0);
+		memset((void *)seg.map, 0xa5, length);
+		abi_unmap(&seg);
+		must(abi_close(ep.fd, seg.handle, 0));
+	}
+	abi_ep_close(&ep);
+}
+
+/* Two mappings of one segment are one memory, in odd places and sizes as well. */
+static void test_windows(void **state)
+{
+	struct abi_ep ep = abi_ep_open();
+	uint64_t length = (5 << 20) + 3 * ABI_PAGE, i;
+	struct abi_seg seg = abi_seg_new(ep.fd, length);
+	volatile uint8_t *part;
+	uint64_t from;
+
+	(void)state;
+	for (i = 0; i < length; i += ABI_PAGE)
+		*(volatile uint32_t *)(seg.map + i) = i / ABI_PAGE + 1;
+	for (from = 0; from < length - 2 * ABI_PAGE; from += 97 * ABI_PAGE) {
+		must(abi_map(ep.fd, seg.offset + from, length - from, RW, &part));
+		for (i = length - from - ABI_PAGE; i < length; i -= 61 * ABI_PAGE)
+			assert_int_equal(*(volatile uint32_t *)(part + i),
+					 (from + i) / ABI_PAGE + 1);
+		munmap((void *)part, length - from);
+	}
+	abi_unmap(&seg);
+	abi_ep_close(&ep);
+}
+
+/* ---- no pin, no copy ---- */
+
+struct io {
+	int direct;	/* a file that is open with O_DIRECT, or -1 */
+	int pipe[2];
+};
+
+static int direct_read(const struct io *io, volatile uint8_t *to)
+{
+	return pread(io->direct, (void *)to, ABI_PAGE, 0) < 0 ? -errno : 0;
+}
+
+static int direct_write(const struct io *io, volatile uint8_t *from)
+{
+	return pwrite(io->direct, (void *)from, ABI_PAGE, 0) < 0 ? -errno : 0;
+}
+
+static int splice_in(const struct io *io, volatile uint8_t *from)
+{
+	struct iovec iov = { (void *)from, ABI_PAGE };
+	char buf[ABI_PAGE];
+	ssize_t n = vmsplice(io->pipe[1], &iov, 1, 0);
+
+	if (n < 0)
+		return -errno;
+	assert_int_equal(read(io->pipe[0], buf, n), n);
+	return 0;
+}
+
+static int plain_io(const struct io *io, volatile uint8_t *page)
+{
+	if (write(io->pipe[1], (void *)page, 512) != 512)
+		return -errno;
+	return read(io->pipe[0], (void *)page, 512) != 512 ? -errno : 0;
+}
+
+static int vm_readv(volatile uint8_t *from)
+{
+	char buf[64];
+	struct iovec local = { buf, sizeof(buf) }, remote = { (void *)from, sizeof(buf) };
+
+	return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) < 0 ? -errno : 0;
+}
+
+/* A block device: what tmpfs calls O_DIRECT goes through its page cache. */
+static int open_direct(void)
+{
+	static const char *const paths[] = { "/dev/ram0", "/dev/vda", "/dev/sda" };
+	char *page = mmap(NULL, ABI_PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t i;
+	int fd;
+
+	for (i = 0; i < sizeof(paths) / sizeof(*paths); i++) {
+		fd = open(paths[i], O_RDWR | O_DIRECT | O_CLOEXEC);
+		if (fd >= 0 && pwrite(fd, page, ABI_PAGE, 0) == (ssize_t)ABI_PAGE)
+			break;
+		if (fd >= 0)
+			close(fd);
+		fd = -1;
+	}
+	munmap(page, ABI_PAGE);
+	return fd;
+}
+
+/* io_uring's fixed buffers: a pin for as long as the ring lives. */
+static int ring_register(volatile uint8_t *page)
+{
+	uint8_t params[120] = {};
+	struct iovec iov = { (void *)page, ABI_PAGE };
+	int ring = syscall(SYS_io_uring_setup, 1, params), ret;
+
+	if (ring < 0)
+		return -errno;
+	ret = syscall(SYS_io_uring_register, ring, 0 /* IORING_REGISTER_BUFFERS */, &iov, 1);
+	ret = ret < 0 ? -errno : 0;
+	close(ring);
+	return ret;
+}
+
+/* The control: the same calls work on anonymous memory. */
+static void check_pins(const struct io *io, volatile uint8_t *page, int err)
+{
+	if (io->direct >= 0) {
+		fails(direct_write(io, page), err);
+		fails(direct_read(io, page), err);
+	}
+	fails(splice_in(io, page), err);
+	fails(vm_readv(page), err);
+	fails(ring_register(page), err);
+	fails(syscall(SYS_futex, page, 0 /* FUTEX_WAIT */, 1, NULL, NULL, 0) < 0 ? -errno : 0,
+	      err ? err : EAGAIN);
+	must(plain_io(io, page));
+}
+
+static void test_no_pin(void **state)
+{
+	struct abi_ep ep = abi_ep_open();
+	struct abi_seg seg = abi_seg_new(ep.fd, ABI_PAGE);
+	volatile uint8_t *anon = mmap(NULL, ABI_PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct io io = { .direct = open_direct() };
+
+	(void)state;
+	assert_int_equal(pipe(io.pipe), 0);
+	print_message("O_DIRECT: %s\n", io.direct < 0 ? "no block device, the other pins do" :
+						      "yes");
+	anon[0] = 0;
+	check_pins(&io, anon, 0);
+	check_pins(&io, seg.map, EFAULT);	/* not faulted in */
+	assert_int_equal(abi_touch(seg.map, true), 0);
+	seg.map[0] = 0;
+	check_pins(&io, seg.map, EFAULT);
+	munmap((void *)anon, ABI_PAGE);
+	close(io.pipe[0]);
+	close(io.pipe[1]);
+	close(io.direct);
+	abi_unmap(&seg);
+	abi_ep_close(&ep);
+}
+
+static void test_advice(void **state)
+{
+	struct abi_ep ep = abi_ep_open();
+	struct abi_seg seg = abi_seg_new(ep.fd, 2 * ABI_PAGE);
+	pid_t pid;
+
+	(void)state;
+	fails(madvise((void *)seg.map, ABI_PAGE, MADV_DOFORK) ? -errno : 0, EINVAL);
+	fails(madvise((void *)seg.map, ABI_PAGE, MADV_DODUMP) ? -errno : 0, EINVAL);
+	assert_ptr_equal(mremap((void *)seg.map, seg.length, 2 * seg.length, MREMAP_MAYMOVE),
+			 MAP_FAILED);
+	/* The control is in the parent: the same touch works. */
+	assert_int_equal(abi_touch(seg.map, false), 0);
+	pid = abi_fork();
+	if (!pid)
+		_exit(abi_touch(seg.map, false) == SIGSEGV ? 0 : 1);
+	assert_int_equal(abi_reap(pid), 0);
+	abi_unmap(&seg);
+	abi_ep_close(&ep);
+}
+
+/* ---- revoke ---- */
+
+static void test_revoke(void **state)
+{
+	struct abi_pair p = abi_pair_open(NAME);
+	struct abi_seg peer = abi_peer_map(p.client.fd, p.at_client, 0), again;
+	struct shmipc_seg_info info;
+
+	(void)state;
+	must(abi_grant(p.server.fd, p.at_server, p.server_seg.handle, 5));
+	must(abi_seg_info(p.server.fd, p.server_seg.handle, &info));
+	assert_int_equal(info.out_grants, 2);
+	assert_int_equal(info.out_rights, SHMIPC_RIGHT_READ | SHMIPC_RIGHT_WRITE);
+	again = abi_peer_map(p.client.fd, p.at_client, 5);
+	assert_int_equal(abi_touch(peer.map, false), 0);
+	assert_int_equal(abi_touch(again.map, false), 0);
+	must(abi_revoke(p.server.fd, p.at_server, 0));
+	assert_int_equal(abi_touch(peer.map, false), SIGBUS);
+	assert_int_equal(abi_touch(peer.map + ABI_PAGE, false), SIGBUS);
+	assert_int_equal(abi_touch(again.map, false), 0);
+	assert_int_equal(abi_touch(p.server_seg.map, true), 0);
+	fails(abi_peer_info(p.client.fd, p.at_client, 0, &info), ENOENT);
+	fails(try_map(p.client.fd, peer.offset, peer.length, PROT_READ), EINVAL);
+	/* The slot is free again; the old mapping stays dead. */
+	abi_unmap(&again);
+	must(abi_grant(p.server.fd, p.at_server, p.server_seg.handle, 0));
+	again = abi_peer_map(p.client.fd, p.at_client, 0);
+	assert_int_equal(abi_touch(again.map, false), 0);
+	assert_int_equal(abi_touch(peer.map, false), SIGBUS);
+	abi_unmap(&again);
+	abi_unmap(&peer);
+	abi_pair_close(&p);
+}
+
+/* An owner that drops its segment loses its own mapping; the peer keeps what it was granted. */
+static void test_owner_closes(void **state)
+{
+	struct abi_pair p = abi_pair_open(NAME);
+	struct abi_seg peer = abi_peer_map(p.client.fd, p.at_client, 0);
+
+	(void)state;
+	p.server_seg.map[1] = 9;
+	must(abi_close(p.server.fd, p.server_seg.handle, 0));
+	assert_int_equal(abi_touch(p.server_seg.map, false), SIGBUS);
+	assert_int_equal(abi_touch(p.server_seg.map, true), SIGBUS);
+	assert_int_equal(peer.map[1], 9);
+	must(abi_close(p.server.fd, p.at_server, 0));
+	assert_int_equal(peer.map[1], 9);
+	expect_event(p.client.fd, p.at_client, SHMIPC_CAUSE_PEER_CLOSED);
+	must(abi_close(p.client.fd, p.at_client, 0));
+	assert_int_equal(abi_touch(peer.map, false), SIGBUS);
+	abi_unmap(&peer);
+	abi_pair_close(&p);
+}
+
+static void test_close_revokes(void **state)
+{
+	struct abi_pair p = abi_pair_open(NAME);
+	struct abi_seg mine = abi_peer_map(p.server.fd, p.at_server, 0);
+	struct abi_seg peer = abi_peer_map(p.client.fd, p.at_client, 0);
+
+	(void)state;
+	assert_int_equal(abi_touch(peer.map, false), 0);
+	assert_int_equal(abi_touch(mine.map, false), 0);
+	must(abi_close(p.server.fd, p.at_server, SHMIPC_CLOSE_REVOKE));
+	assert_int_equal(abi_touch(peer.map, false), SIGBUS);
+	assert_int_equal(abi_touch(mine.map, false), SIGBUS);
+	fails(abi_grant(p.client.fd, p.at_client, p.client_seg.handle, 3), EPIPE);
+	abi_unmap(&peer);
+	abi_unmap(&mine);
+	abi_pair_close(&p);
+}
+
+/* ---- races ---- */
+
+#define RACE_ROUNDS	300
+
+struct race {
+	struct abi_pair p;
+	volatile uint32_t secret;	/* what the owner wrote after the revoke */
+	volatile bool stop;
+	volatile long mapped, refused, faulted, read;
+};
+
+/* The peer maps, touches and unmaps as fast as it can; what it is refused is SIGBUS or EINVAL. */
+static void *race_peer(void *arg)
+{
+	struct race *r = arg;
+	struct shmipc_seg_info info;
+	volatile uint8_t *map;
+
+	while (!r->stop) {
+		if (abi_peer_info(r->p.client.fd, r->p.at_client, 1, &info) ||
+		    abi_map(r->p.client.fd, info.out_offset, info.out_length, PROT_READ, &map)) {
+			r->refused++;
+			continue;
+		}
+		r->mapped++;
+		if (abi_touch(map, false))
+			r->faulted++;
+		else
+			r->read++;
+		munmap((void *)map, info.out_length);
+	}
+	return NULL;
+}
+
+static void nap(unsigned int *seed)
+{
+	struct timespec ts = { .tv_nsec = rand_r(seed) % 200000 };
+
+	nanosleep(&ts, NULL);
+}
+
+/* Both orders must come up, and the counts are the module's as well. */
+static void test_race_map(void **state)
+{
+	struct race r = { .p = abi_pair_open(NAME) };
+	unsigned int seed = 1, i;
+	struct abi_seg seg;
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, race_peer, &r), 0);
+	for (i = 0; i < RACE_ROUNDS; i++) {
+		must(abi_seg_create(r.p.server.fd, 16 * ABI_PAGE, &seg));
+		must(abi_grant(r.p.server.fd, r.p.at_server, seg.handle, 1));
+		nap(&seed);
+		must(abi_revoke(r.p.server.fd, r.p.at_server, 1));
+		must(abi_close(r.p.server.fd, seg.handle, 0));
+		nap(&seed);
+	}
+	r.stop = true;
+	pthread_join(thread, NULL);
+	print_message("mapped %ld, refused %ld, read %ld, faulted %ld\n", r.mapped, r.refused,
+		      r.read, r.faulted);
+	assert_true(r.mapped > 0 && r.refused > 0 && r.read > 0);
+	abi_pair_close(&r.p);
+}
+
+/* Reads until it is refused. Apart, for what siglongjmp must not lose. */
+static void __attribute__((noinline)) read_until_fault(struct race *r, volatile uint8_t *map)
+{
+	struct sigaction sa = { .sa_handler = abi_on_fault, .sa_flags = SA_NODEFER };
+
+	sigaction(SIGBUS, &sa, NULL);
+	if (sigsetjmp(abi_jump, 1))
+		return;
+	r->mapped = 1;
+	for (;;)
+		r->secret |= *(volatile uint32_t *)(map + (r->read++ & 15) * ABI_PAGE);
+}
+
+/* A mapping that is always there, and refaulted, must never show what was written later. */
+static void *race_reader(void *arg)
+{
+	struct race *r = arg;
+	struct abi_seg peer = abi_peer_map(r->p.client.fd, r->p.at_client, 1);
+
+	read_until_fault(r, peer.map);
+	r->faulted++;
+	abi_unmap(&peer);
+	return NULL;
+}
+
+static void test_race_fault(void **state)
+{
+	struct race r = { .p = abi_pair_open(NAME) };
+	unsigned int seed = 2, i, page;
+	struct abi_seg seg;
+	pthread_t thread;
+
+	(void)state;
+	for (i = 0; i < RACE_ROUNDS / 3; i++) {
+		seg = abi_seg_new(r.p.server.fd, 16 * ABI_PAGE);
+		must(abi_grant(r.p.server.fd, r.p.at_server, seg.handle, 1));
+		r.mapped = 0;
+		assert_int_equal(pthread_create(&thread, NULL, race_reader, &r), 0);
+		while (!r.mapped)
+			sched_yield();
+		nap(&seed);
+		must(abi_revoke(r.p.server.fd, r.p.at_server, 1));
+		for (page = 0; page < 16; page++)
+			*(volatile uint32_t *)(seg.map + page * ABI_PAGE) = 0xdead;
+		pthread_join(thread, NULL);
+		assert_int_equal(r.secret, 0);
+		abi_unmap(&seg);
+		must(abi_close(r.p.server.fd, seg.handle, 0));
+	}
+	signal(SIGBUS, SIG_DFL);
+	assert_int_equal(r.faulted, RACE_ROUNDS / 3);
+	abi_pair_close(&r.p);
+}
+
+static const struct CMUnitTest tests[] = {
+	abi_test(test_owner),
+	abi_test(test_anchor),
+	abi_test(test_anchor_moves),
+	abi_test(test_peer),
+	abi_test(test_zeroed),
+	abi_test(test_windows),
+	abi_test(test_no_pin),
+	abi_test(test_advice),
+	abi_test(test_revoke),
+	abi_test(test_owner_closes),
+	abi_test(test_close_revokes),
+	abi_test(test_race_map),
+	abi_test(test_race_fault),
+};
+
+abi_main(tests)

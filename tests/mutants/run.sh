@@ -1,0 +1,90 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+#
+# run.sh [PATCH...]: plant each fault in a copy of the tree, and see the test that it names go red.
+#
+# A patch begins with header lines: "Test: DIR/PROGRAM" (below tests/), and if needed "Variant: tsan" or "Where: vm" (the
+# program runs over the module, in QEMU). Without arguments: the native ones, and with MUTANTS=all the others too. A
+# mutant that stays green is a failure, and so is one that does not apply, build or boot.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+passed=0 failed=0 skipped=0
+
+header()
+{
+	sed -n "s/^$2: //p" "$1" | head -n 1
+}
+
+# One copy that keeps its objects: only what a patch touches is built again.
+fresh_tree()
+{
+	mkdir -p "$tmp/tree"
+	(cd "$top" && git ls-files -z --cached --others --exclude-standard |
+		tar -c --null -T - | tar -x -C "$tmp/tree")
+}
+
+run_native()
+{
+	local program=build/${2:+$2/}tests/$1 aslr=()
+
+	make -s ${2:+VARIANT="$2"} "$program" >"$tmp/log" 2>&1 || return 99
+	# ThreadSanitizer and a random layout don't go together on all kernels.
+	[[ $2 != tsan ]] || aslr=(setarch -R)
+	SHMIPC_PROVIDER=embedded timeout -k 5 120 "${aslr[@]}" "$program" >"$tmp/log" 2>&1
+}
+
+run_vm()
+{
+	local rc=0
+
+	make -s "build/tests/$1" >"$tmp/log" 2>&1 || return 99
+	tests/vm/module.sh bookworm . "$tmp/ko" >"$tmp/log" 2>&1 || return 99
+	tests/vm/run.sh --flavour bookworm --ko "$tmp/ko/shmipc.ko" --add "build/tests/$1:/test" --timeout 240 \
+		--log "$tmp/kernel.log" -- timeout 120 /test >"$tmp/log" 2>&1 || rc=$?
+	[[ $rc != 4 ]] || return 99
+	return "$rc"
+}
+
+mutant()
+{
+	local patch=$1 name test variant where rc=0
+
+	name=$(basename "$patch" .patch)
+	test=$(header "$patch" Test) variant=$(header "$patch" Variant) where=$(header "$patch" Where)
+	if [[ $where == vm && ${MUTANTS:-native} != all && $explicit == 0 ]]; then
+		return
+	fi
+	cd "$tmp/tree"
+	if ! patch -s -p1 <"$patch" >"$tmp/log" 2>&1; then
+		rc=98
+	elif [[ $where == vm ]]; then
+		run_vm "$test" || rc=$?
+	else
+		run_native "$test" "$variant" || rc=$?
+	fi
+	[[ $rc == 98 ]] || patch -s -R -p1 <"$patch"
+	case $rc in
+	0) echo "  FAIL $name: $test stayed green" ;;
+	98) echo "  FAIL $name: does not apply" ;;
+	99) echo "  FAIL $name: does not build or boot"; tail -n 5 "$tmp/log" ;;
+	*)
+		echo "  pass $name: $test is red"
+		passed=$((passed + 1))
+		return
+		;;
+	esac
+	failed=$((failed + 1))
+}
+
+explicit=$#
+[[ $# -gt 0 ]] || set -- "$here"/*.patch
+fresh_tree
+for patch; do
+	mutant "$(readlink -f "$patch")"
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[[ $failed == 0 && $passed -gt 0 ]]

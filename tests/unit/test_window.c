@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* Admission: how much of bytes, entries and ring slots a stream may take, and what is always left. */
+#include <poll.h>
+#include "duo.h"
+
+static const struct shmipc_options small = {
+	.size = sizeof(small), .window = 4096, .max_memory = 65536,
+};
+
+static const struct shmipc_options shared = {
+	.size = sizeof(shared), .window = 65536, .max_memory = 65536,
+};
+
+static struct shmipc_stream *opened(struct shmipc_session *s)
+{
+	struct shmipc_stream *st;
+
+	assert_int_equal(shmipc_stream_open(s, &st), 0);
+	return st;
+}
+
+/* Sends without waiting until told no; the other side takes frames off the ring all the while. */
+static unsigned int send_until_full(struct duo *d, struct shmipc_stream *st, size_t len)
+{
+	static char buf[100000];
+	unsigned int n = 0;
+
+	while (shmipc_write(st, buf, len, 0, 0) == (ssize_t)len) {
+		n++;
+		duo_drain(d->a);
+	}
+	return n;
+}
+
+static void read_n(struct shmipc_stream *st, unsigned int n)
+{
+	char buf[100000];
+
+	while (n--)
+		assert_true(shmipc_read(st, buf, sizeof(buf), LIMIT) > 0);
+}
+
+static struct shmipc_stream *accepted(struct shmipc_session *s)
+{
+	struct shmipc_stream *st;
+
+	assert_int_equal(shmipc_stream_accept(s, &st, LIMIT), 0);
+	return st;
+}
+
+/* The window in bytes, where the smallest message counts 128; what is returned can be sent again. */
+static void test_bytes(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, &small);
+	b = opened(d.b);
+	assert_int_equal(send_until_full(&d, b, 1024), 4);
+	a = accepted(d.a);
+	assert_int_equal(b->out_bytes, 4096);
+	read_n(a, 1);
+	assert_int_equal(send_until_full(&d, b, 1024), 1);
+	read_n(a, 4);
+	assert_int_equal(send_until_full(&d, b, 1), 4096 / FRAME_SHARE);
+	read_n(a, 32);
+	assert_int_equal(send_until_full(&d, b, 129), 4096 / 129);
+	read_n(a, 31);
+	assert_int_equal(duo_reap(d.b), 0);
+	assert_int_equal(b->out_bytes, 0);
+	assert_int_equal(d.b->tx.bytes, 0);
+	duo_close(&d);
+}
+
+/* A message larger than the window goes alone. */
+static void test_larger_than_window(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct shmipc_message m;
+	struct duo d;
+	void *data;
+
+	(void)state;
+	duo_open(&d, &small);
+	b = opened(d.b);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(shmipc_reserve(b, 50000, &data, 0), 0);
+		memset(data, i, 50000);
+		assert_int_equal(shmipc_commit(b, 50000, 0), 0);
+		assert_int_equal(shmipc_reserve(b, 1, &data, 0), -EAGAIN);
+		assert_int_equal(shmipc_reserve(b, 1, &data, 5 * MS), -ETIMEDOUT);
+		if (!i)
+			a = accepted(d.a);
+		assert_int_equal(shmipc_peek(a, &m, LIMIT), 1);
+		assert_int_equal(m.len, 50000);
+		assert_int_equal(((const char *)m.spans[0].data)[49999], i);
+		assert_int_equal(shmipc_return(a, &m), 0);
+	}
+	assert_int_equal(shmipc_reserve(b, 65537, &data, 0), -EMSGSIZE);
+	duo_close(&d);
+}
+
+/* out < min(window, free): each takes half of what the ones before left, so some always is. */
+static void test_shared_memory(void **state)
+{
+	struct shmipc_stream *b;
+	struct duo d;
+	void *data;
+
+	(void)state;
+	duo_open(&d, &shared);
+	for (unsigned int want = 32; want >= 1; want /= 2) {
+		b = opened(d.b);
+		assert_int_equal(send_until_full(&d, b, 1024), want);
+	}
+	/* And one of any length for who has nothing out. */
+	b = opened(d.b);
+	assert_int_equal(shmipc_reserve(b, 60000, &data, 0), 0);
+	assert_int_equal(shmipc_commit(b, 60000, 0), 0);
+	assert_int_equal(shmipc_reserve(b, 1, &data, 0), -EAGAIN);
+	duo_close(&d);
+}
+
+/* Entries alike: half of the pool for the first, and the first of each stream for nothing. */
+static void test_shared_entries(void **state)
+{
+	struct shmipc_stream *b[64];
+	unsigned int slots, used = 0;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	slots = d.b->tx.slots;
+	b[0] = opened(d.b);
+	assert_int_equal(send_until_full(&d, b[0], 1), slots / 2 + 1);
+	b[1] = opened(d.b);
+	assert_int_equal(send_until_full(&d, b[1], 1), slots / 4 + 1);
+	for (int i = 2; i < 64; i++) {
+		b[i] = opened(d.b);
+		assert_true(send_until_full(&d, b[i], 1) >= 1);
+	}
+	for (int i = 0; i < 64; i++)
+		used += b[i]->out_data;
+	assert_int_equal(used, d.b->tx.nr_live - d.b->tx.nr_free);
+	assert_int_equal(d.b->tx.shared_entries, used - 64);
+	/* Nobody read anything: all can still say that they end. */
+	for (int i = 0; i < 64; i++) {
+		assert_int_equal(shmipc_finish(b[i]), 0);
+		duo_drain(d.a);
+		assert_int_equal(b[i]->out_control, 1);
+	}
+	assert_int_equal(duo_stats(d.b_ep).stalls, 0);
+	duo_close(&d);
+}
+
+/* Nobody drains: data leaves an eighth of the ring to control frames; the rest of those is owed. */
+static void test_control_reserve(void **state)
+{
+	struct shmipc_stream *b[64], *a;
+	unsigned int n = 0, slots;
+	struct duo d;
+	char buf[8];
+
+	(void)state;
+	duo_open(&d, NULL);
+	slots = d.b->tx.slots;
+	for (int i = 0; i < 64; i++)
+		b[i] = opened(d.b);
+	while (shmipc_write(b[n % 64], "x", 1, 0, 0) == 1)
+		n++;
+	assert_int_equal(n, slots - slots / 8);
+	for (int i = 0; i < 64; i++)
+		assert_int_equal(shmipc_finish(b[i]), 0);
+	assert_int_equal(d.b->tx.next - 1, slots);
+	/* As the other reads, what is owed comes, and every stream ends. */
+	for (int i = 0; i < 64; i++) {
+		a = accepted(d.a);
+		while (shmipc_read(a, buf, 1, 20 * MS) == 1)
+			;
+		shmipc_wait(d.b_ep, &(struct shmipc_event){ 0 }, 1, 0);
+	}
+	shmipc_wait(d.a_ep, &(struct shmipc_event){ 0 }, 1, 0);
+	assert_int_equal(d.b->tx.next - 1, n + 64);
+	assert_int_equal(shmipc_session_error(d.a), 0);
+	duo_close(&d);
+}
+
+/* What is owed is sent by whoever polls next, and rung for: the peer sleeps by then. */
+static void test_owed_rings(void **state)
+{
+	struct pollfd pfd = { .events = POLLIN };
+	struct shmipc_event event;
+	struct shmipc_stream *b[64], *a;
+	unsigned int n = 0;
+	uint64_t before;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	pfd.fd = shmipc_fd(d.a_ep);
+	for (int i = 0; i < 64; i++)
+		b[i] = opened(d.b);
+	while (shmipc_write(b[n % 64], "x", 1, 0, 0) == 1)
+		n++;
+	for (int i = 0; i < 64; i++)
+		assert_int_equal(shmipc_finish(b[i]), 0);
+	for (int i = 0; i < 64; i++)
+		accepted(d.a);
+	before = d.b->tx.next;
+	/* All that was in the ring is taken; now it sleeps for the next frame. */
+	assert_int_equal(shmipc_stream_accept(d.a, &a, 5 * MS), -ETIMEDOUT);
+	assert_true(d.a->rx.next == before);
+	assert_int_equal(poll(&pfd, 1, 0), 0);
+	shmipc_wait(d.b_ep, &event, 1, 0);
+	assert_true(d.b->tx.next > before);
+	assert_int_equal(poll(&pfd, 1, 0), 1);
+	duo_close(&d);
+}
+
+/* A reservation is promised its ring slot: commits never wait, whatever others do meanwhile. */
+static void test_promised_slots(void **state)
+{
+	struct shmipc_stream *b[64];
+	unsigned int promised = 0;
+	struct duo d;
+	void *data;
+
+	(void)state;
+	duo_open(&d, NULL);
+	for (int i = 0; i < 64; i++) {
+		b[i] = opened(d.b);
+		assert_int_equal(shmipc_reserve(b[i], 1, &data, 0), 0);
+	}
+	assert_int_equal(d.b->tx.reserved, 64);
+	for (int i = 0; i < 48; i++) {
+		memset(b[i]->reserve.staging, i, 1);
+		assert_int_equal(shmipc_commit(b[i], 1, 0), 0);
+	}
+	while (shmipc_write(b[promised % 48], "x", 1, 0, 0) == 1)
+		promised++;
+	assert_int_equal(promised + 64, d.b->tx.slots - d.b->tx.slots / 8);
+	for (int i = 48; i < 56; i++)
+		assert_int_equal(shmipc_commit(b[i], 1, 0), 0);
+	for (int i = 56; i < 64; i++)
+		assert_int_equal(shmipc_cancel(b[i]), 0);
+	assert_int_equal(d.b->tx.reserved, 0);
+	duo_close(&d);
+}
+
+/* Committing less gives the rest of the window back. */
+static void test_partial_commit(void **state)
+{
+	struct shmipc_stream *b;
+	struct duo d;
+	void *data;
+
+	(void)state;
+	duo_open(&d, &small);
+	b = opened(d.b);
+	assert_int_equal(shmipc_reserve(b, 4000, &data, 0), 0);
+	assert_int_equal(b->out_bytes, 4000);
+	assert_int_equal(shmipc_commit(b, 10, 0), 0);
+	assert_int_equal(b->out_bytes, FRAME_SHARE);
+	assert_int_equal(shmipc_reserve(b, 3000, &data, 0), 0);
+	assert_int_equal(shmipc_cancel(b), 0);
+	assert_int_equal(b->out_bytes, FRAME_SHARE);
+	assert_int_equal(d.b->tx.bytes, FRAME_SHARE);
+	assert_int_equal(b->out_data, 1);
+	duo_close(&d);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_bytes), cmocka_unit_test(test_larger_than_window),
+		cmocka_unit_test(test_shared_memory), cmocka_unit_test(test_shared_entries),
+		cmocka_unit_test(test_control_reserve), cmocka_unit_test(test_owed_rings),
+		cmocka_unit_test(test_promised_slots),
+		cmocka_unit_test(test_partial_commit),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,132 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+#
+# module.sh FLAVOUR SRCDIR OUTDIR [MAKEARG...]: build SRCDIR's module for a kernel of kernel.sh, or, where FLAVOUR
+# holds a slash, for the kernel in that directory (laid out as kernel.sh does).
+#
+# Leaves OUTDIR/*.ko; the sources are copied to OUTDIR/src and built there, so that SRCDIR stays clean and
+# flavours build side by side. Nothing is done when sources, kernel and arguments are those of the last build.
+#
+# bookworm and directories are built with the machine's gcc; newest needs newer tools than Debian 12's and is built in a
+# Debian 13 root, made once in the cache by debootstrap, which needs root and is entered by chroot.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$(dirname "$0")/common.sh"
+
+sources=(Kbuild VERSION kmod uapi)
+trixie_packages=make,gcc-14,libc6-dev,libelf1t64,libssl3t64,pahole
+
+present_sources()
+{
+	local name
+
+	for name in "${sources[@]}"; do
+		[[ ! -e $src/$name ]] || echo "$name"
+	done
+}
+
+fingerprint()
+{
+	echo "$kernel" "${make_args[@]}"
+	sha256sum "$0"
+	(cd "$src" && present_sources | xargs -I{} find {} -type f -print0 | LC_ALL=C sort -z |
+		xargs -0 sha256sum)
+}
+
+# Copies by content, so that make rebuilds what changed and nothing else, whatever the files' times say.
+copy_sources()
+{
+	local file
+
+	mkdir -p "$out/src"
+	(cd "$src" && present_sources | xargs -I{} find {} -type f) | while IFS= read -r file; do
+		cmp -s "$src/$file" "$out/src/$file" && continue
+		mkdir -p "$(dirname "$out/src/$file")"
+		cp "$src/$file" "$out/src/$file"
+	done
+	find "$out/src" -type f \( -name '*.[chS]' -o -name '*.mk' -o -name Kbuild -o -name Makefile \) \
+		! -name '*.mod.c' -printf '%P\n' | while IFS= read -r file; do
+		[[ $file == .* || -e $src/$file ]] || rm "$out/src/$file"
+	done
+}
+
+# Runs apart, for set -e to hold: what has the final name is complete. A mount namespace of its own, so that
+# an interrupted debootstrap leaves nothing mounted under what the next one removes.
+make_root()
+{
+	local tmp=$1.tmp
+
+	vm_need debootstrap unshare
+	[[ $EUID == 0 ]] || vm_die 'the newest kernel needs root, for debootstrap and chroot'
+	[[ ${SHMIPC_OFFLINE:-0} != 1 ]] || vm_die 'no Debian 13 root in the cache and SHMIPC_OFFLINE=1'
+	vm_note 'making the Debian 13 root (once, about a minute)'
+	rm -rf "$tmp"
+	unshare -m debootstrap --variant=minbase --include="$trixie_packages" trixie "$tmp" \
+		"$vm_mirror/debian" >"$1.log" 2>&1 || vm_die "debootstrap failed: see $1.log"
+	rm -rf "$tmp"/var/cache/apt/archives/*.deb "$tmp"/var/lib/apt/lists/*
+	mkdir "$tmp/k" "$tmp/b"
+	[[ -x $tmp/usr/bin/gcc-14 && -x $tmp/usr/bin/pahole ]] || vm_die 'the Debian 13 root is incomplete'
+	mv "$tmp" "$1"
+}
+
+build_host()
+{
+	make -C "$kernel/headers" M="$out/src" -j"$(nproc)" "${make_args[@]}" modules
+}
+
+build_chroot()
+{
+	local root
+
+	root=$vm_cache/trixie-$(sha256sum <<<"$trixie_packages" | cut -c 1-8)
+	(
+		vm_lock trixie
+		[[ -d $root ]] || "$0" --make-root "$root"
+	)
+	# shellcheck disable=SC2016 # expanded inside
+	unshare -m bash -euc '
+		mount --bind "$1" "$3/k"
+		mount --bind "$2" "$3/b"
+		mount -t proc proc "$3/proc"
+		root=$3
+		shift 3
+		exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C \
+			make -C /k/headers M=/b "$@" modules
+	' build "$kernel" "$out/src" "$root" -j"$(nproc)" "${make_args[@]}"
+}
+
+if [[ ${1:-} == --make-root ]]; then
+	make_root "$2"
+	exit
+fi
+[[ $# -ge 3 ]] || vm_die 'usage: module.sh FLAVOUR SRCDIR OUTDIR [MAKEARG...]'
+flavour=$1 src=$(readlink -f "$2")
+mkdir -p "$3"
+out=$(readlink -f "$3")
+make_args=("${@:4}")
+vm_need make flock
+if [[ $flavour == */* ]]; then
+	kernel=$(readlink -f "$flavour")
+else
+	kernel=$("$vm_dir/kernel.sh" "$flavour")
+fi
+
+exec {out_lock}>"$out/.lock"
+flock "$out_lock"
+now=$(fingerprint)
+if [[ -e $out/.fingerprint && $now == "$(<"$out/.fingerprint")" ]]; then
+	exit 0
+fi
+rm -f "$out"/*.ko "$out/.fingerprint"
+if [[ ! -e $out/.kernel || $(<"$out/.kernel") != "$kernel ${make_args[*]}" ]]; then
+	rm -rf "$out/src"
+	echo "$kernel ${make_args[*]}" >"$out/.kernel"
+fi
+copy_sources
+if [[ $flavour == newest ]]; then
+	build_chroot
+else
+	build_host
+fi
+cp "$out"/src/*.ko "$out/"
+echo "$now" >"$out/.fingerprint"

@@ -1,0 +1,118 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+#
+# run.sh --flavour F [--ko FILE] [--add HOSTPATH[:GUESTPATH]]... [--timeout SEC] [--mem MB] [--smp N] [--icount]
+#        [--log FILE] [--append KERNELARGS] -- CMD...
+#
+# Boot a kernel under QEMU's software emulation and run CMD in it as root. CMD's output streams to stdout, the
+# kernel's messages go to the log file. The exit status is
+#   3    the kernel log is bad (gate.sh), whatever CMD said
+#   4    the rig failed: no kernel, no boot, the module did not load, no status from the guest
+#   124  the time was up
+#   else CMD's own
+#
+# F is a flavour of kernel.sh, or a directory laid out as that one's. --ko: loaded before CMD, /shmipc.ko in the
+# guest. --add: a file or directory, with the shared libraries that its programs need; in the guest it is at
+# GUESTPATH, else at its own path. --icount: the guest's clock counts instructions, one CPU, repeatable.
+#
+# Debian packages of the whole rig: qemu-system-x86 (qemu.sh needs its libraries even where it brings another QEMU),
+# busybox-static, cpio, debian-archive-keyring; for modules make, gcc-12, libelf1, and debootstrap for the newest kernel.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$(dirname "$0")/common.sh"
+
+flavour='' ko='' log='' append='' timeout=120 mem=1024 smp=2 icount=0 adds=()
+while [[ $# -gt 0 && $1 != -- ]]; do
+	case $1 in
+	--flavour) flavour=$2 ;;
+	--ko) ko=$2 ;;
+	--add) adds+=("$2") ;;
+	--timeout) timeout=$2 ;;
+	--mem) mem=$2 ;;
+	--smp) smp=$2 ;;
+	--log) log=$2 ;;
+	--append) append=$2 ;;
+	--icount) icount=1 && shift && continue ;;
+	*) vm_die "unknown option $1" ;;
+	esac
+	shift 2
+done
+shift || true
+[[ -n $flavour && $# -gt 0 ]] || vm_die 'usage: run.sh --flavour F [options] -- CMD...'
+vm_need cpio ldd timeout tail
+[[ -x /bin/busybox ]] || vm_die '/bin/busybox not found; install busybox-static'
+
+tmp=$(mktemp -d)
+qemu=
+cleanup()
+{
+	[[ -z $qemu ]] || kill "$qemu" 2>/dev/null || true
+	rm -rf "$tmp"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+log=${log:-$tmp/kernel.log}
+
+# shellcheck source-path=SCRIPTDIR source=initramfs.sh
+. "$vm_dir/initramfs.sh"
+
+# Kernels from 7.x patch their code all the time, and an emulator with a thread for each CPU now and then runs
+# half-patched code (Oops: int3, early in the boot). One thread for all CPUs can't.
+threads=multi
+[[ $flavour != newest ]] || threads=single
+
+# init_on_alloc=0: Debian's kernels zero pages by themselves, which would hide a module that doesn't.
+boot()
+{
+	local accel=(-accel "tcg,thread=$threads" -smp "$smp")
+
+	[[ $icount == 0 ]] || accel=(-accel 'tcg,thread=single' -icount 'shift=0,sleep=off' -smp 1)
+	# -cx16: kernels from 6.12 on crash on some QEMUs' emulation of that instruction.
+	timeout -k 5 "$timeout" "${emulator[@]}" "${accel[@]}" -cpu 'max,-cx16' -m "$mem" \
+		-nodefaults -no-user-config -display none -no-reboot -M pc \
+		-kernel "$kernel/vmlinuz" -initrd "$tmp/initrd" \
+		-append "console=ttyS0 panic=-1 oops=panic rdinit=/init tsc=reliable mitigations=off \
+log_buf_len=4M ignore_loglevel init_on_alloc=0 $append" \
+		-serial "file:$log" -serial "file:$tmp/out" -serial "file:$tmp/status" \
+		</dev/null >"$tmp/qemu" 2>&1 &
+	qemu=$!
+}
+
+verdict()
+{
+	local rc=$1 status
+
+	status=$(tr -d '\r\n' <"$tmp/status")
+	if [[ $rc == 124 || $rc == 137 ]]; then
+		"$vm_dir/gate.sh" "$log" >&2 || true
+		echo "run.sh: time is up after $timeout s" >&2
+		return 124
+	fi
+	if [[ $rc != 0 ]]; then
+		cat "$tmp/qemu" >&2
+		vm_die "QEMU ended with $rc"
+	fi
+	"$vm_dir/gate.sh" "$log" || return
+	[[ $status =~ ^exit\ ([0-9]+)$ ]] || vm_die "the guest says: ${status:-nothing}"
+	return "${BASH_REMATCH[1]}"
+}
+
+if [[ $flavour == */* ]]; then
+	kernel=$(readlink -f "$flavour")
+else
+	kernel=$("$vm_dir/kernel.sh" "$flavour")
+fi
+emulator=$("$vm_dir/qemu.sh")
+mapfile -t emulator <<<"$emulator"
+initramfs_make "$tmp/root" "$tmp/initrd" "$ko" "$@"
+: >"$tmp/out"
+: >"$tmp/status"
+boot
+tail -c +1 -s 0.1 -f --pid="$qemu" "$tmp/out" &
+tail=$!
+rc=0
+wait "$qemu" || rc=$?
+qemu=
+wait "$tail" || true
+verdict "$rc"

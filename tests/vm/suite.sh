@@ -1,0 +1,82 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+#
+# suite.sh FLAVOUR BUILDDIR: the integration tests over the kernel provider, in one VM with that kernel.
+#
+# Builds the module, boots, runs every executable of BUILDDIR/tests/integration and tests/kernel (guest-suite.sh tells how) and
+# prints a line for each and, last, "kernel RELEASE: N passed, N failed, N skipped". Loading and unloading the
+# module count as one each. A program that the guest never reported is a failure, and so is a VM that failed.
+# The kernel log stays in BUILDDIR/vm/FLAVOUR/kernel.log.
+# SHMIPC_TEST_TIMEOUT: seconds a program (120); SHMIPC_VM_MEM: MiB (1024); SHMIPC_VM_SRC: another source tree.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$(dirname "$0")/common.sh"
+
+[[ $# -eq 2 ]] || vm_die 'usage: suite.sh FLAVOUR BUILDDIR'
+flavour=$1 build=$(readlink -f "$2")
+src=${SHMIPC_VM_SRC:-$vm_dir/../..}
+work=$build/vm/${flavour//\//_}
+limit=${SHMIPC_TEST_TIMEOUT:-120}
+passed=0 failed=0 skipped=0
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+# stage: lay out /t of the guest; prints the programs' names.
+stage()
+{
+	local file
+
+	mkdir -p "$tmp/t/tests" "$tmp/t/lib" "$work"
+	cp "$vm_dir/guest-suite.sh" "$vm_dir/gate.patterns" "$vm_dir/../skips.allowed" "$tmp/t/"
+	for file in "$build"/lib/libshmipc.so*; do
+		[[ ! -e $file ]] || cp -a "$file" "$tmp/t/lib/"
+	done
+	for file in "$build"/tests/integration/* "$build"/tests/kernel/*; do
+		[[ -f $file && -x $file ]] || continue
+		cp "$file" "$tmp/t/tests/"
+		basename "$file"
+	done
+}
+
+lost()
+{
+	failed=$((failed + 1))
+	echo "  FAIL $1"
+}
+
+# Sum what the guest printed; what it owes and did not print is a failure each.
+tally()
+{
+	local name re='^PROGRAM ([^ ]+): ([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped, [0-9]+ s$'
+	local -A reported=()
+
+	while IFS= read -r line; do
+		[[ ${line%$'\r'} =~ $re ]] || continue
+		reported[${BASH_REMATCH[1]}]=1
+		passed=$((passed + BASH_REMATCH[2]))
+		failed=$((failed + BASH_REMATCH[3]))
+		skipped=$((skipped + BASH_REMATCH[4]))
+	done <"$tmp/out"
+	for name in load "${programs[@]}" unload; do
+		[[ -n ${reported[$name]-} ]] || lost "$name: no result from the VM"
+	done
+}
+
+mapfile -t programs < <(stage)
+"$vm_dir/module.sh" "$flavour" "$src" "$work" >"$work/module.log" 2>&1 || {
+	tail -n 40 "$work/module.log"
+	vm_die "the module does not build for $flavour ($work/module.log)"
+}
+rc=0
+"$vm_dir/run.sh" --flavour "$flavour" --ko "$work/shmipc.ko" --add "$tmp/t:/t" --log "$work/kernel.log" \
+	--mem "${SHMIPC_VM_MEM:-1024}" --timeout $((120 + ${#programs[@]} * (limit + 15))) \
+	-- env CI="${CI-}" SHMIPC_TEST_TIMEOUT="$limit" sh /t/guest-suite.sh 2>&1 |
+	tee "$tmp/out" || rc=$?
+tally
+[[ ${#programs[@]} -gt 0 ]] || lost "no test programs in $build/tests/integration"
+if [[ $rc != 0 && $failed == 0 ]]; then
+	lost "the VM: exit $rc"
+fi
+echo "kernel $(sed -n 's/.*Linux version \([^ ]*\).*/\1/p' "$work/kernel.log" | head -n 1):" \
+	"$passed passed, $failed failed, $skipped skipped"
+[[ $failed == 0 ]]
