@@ -27,7 +27,8 @@ ko=$modules/updates/dkms/shmipc.ko
 dkms=("DKMS_SRCTREE=$tmp/src" "KVER=$release")
 
 private_folders() {
-	mkdir -p /var/lib/dkms "$tmp/src"
+	# A machine that never had a kernel package has no /lib/modules.
+	mkdir -p /lib/modules /var/lib/dkms "$tmp/src"
 	mount -t tmpfs none /lib/modules
 	mount -t tmpfs none /var/lib/dkms
 	mkdir "$modules"
