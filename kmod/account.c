@@ -257,3 +257,7 @@ void shmipc_account_exit(void)
 	WARN_ON(!hash_empty(users));
 	WARN_ON(atomic_long_read(&total_pages));
 }
+
+#ifdef CONFIG_SHMIPC_KUNIT_TEST
+#include "tests/account_test.c"
+#endif

@@ -383,3 +383,7 @@ void shmipc_endpoint_exit(void)
 {
 	destroy_workqueue(death_wq);
 }
+
+#ifdef CONFIG_SHMIPC_KUNIT_TEST
+#include "tests/endpoint_test.c"
+#endif

@@ -101,3 +101,7 @@ bool shmipc_handle_take(struct shmipc_endpoint *ep, struct shmipc_object *obj)
 {
 	return xa_cmpxchg(&ep->handles, obj->handle, obj, NULL, 0) == obj;
 }
+
+#ifdef CONFIG_SHMIPC_KUNIT_TEST
+#include "tests/handle_test.c"
+#endif

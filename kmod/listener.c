@@ -446,3 +446,7 @@ void shmipc_listener_exit(void)
 {
 	unregister_pernet_subsys(&names_ops);
 }
+
+#ifdef CONFIG_SHMIPC_KUNIT_TEST
+#include "tests/listener_test.c"
+#endif

@@ -163,3 +163,7 @@ void shmipc_ready_pass_on(struct shmipc_endpoint *ep)
 		wake_one(att, false);
 	rcu_read_unlock();
 }
+
+#ifdef CONFIG_SHMIPC_KUNIT_TEST
+#include "tests/ready_test.c"
+#endif

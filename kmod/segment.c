@@ -327,3 +327,7 @@ int shmipc_seg_info(struct shmipc_call *call)
 						info_own(call, arg);
 	return err ?: shmipc_call_respond(call);
 }
+
+#ifdef CONFIG_SHMIPC_KUNIT_TEST
+#include "tests/segment_test.c"
+#endif

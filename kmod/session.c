@@ -369,3 +369,7 @@ int shmipc_seg_revoke(struct shmipc_call *call)
 	shmipc_object_put(&side->obj);
 	return err;
 }
+
+#ifdef CONFIG_SHMIPC_KUNIT_TEST
+#include "tests/session_test.c"
+#endif

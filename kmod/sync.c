@@ -413,3 +413,7 @@ __poll_t shmipc_poll(struct file *file, struct poll_table_struct *wait)
 		mask |= EPOLLHUP;
 	return mask;
 }
+
+#ifdef CONFIG_SHMIPC_KUNIT_TEST
+#include "tests/sync_test.c"
+#endif

@@ -362,3 +362,7 @@ int shmipc_view_mmap(struct shmipc_attachment *att, struct vm_area_struct *vma)
 	view_put(view);
 	return err;
 }
+
+#ifdef CONFIG_SHMIPC_KUNIT_TEST
+#include "tests/view_test.c"
+#endif

@@ -5,7 +5,7 @@
 #   vmlinuz   the bootable image
 #   release   its uname -r
 #   headers   what a module is built against (KDIR), position-independent
-# FLAVOUR is bookworm (Linux 6.1) or newest (the newest of trixie-backports).
+# FLAVOUR is bookworm (Linux 6.1) or newest (the newest of trixie-backports), or debug: debug-kernel.sh's.
 #
 # The archive is asked for the newest name, at most once a day and never with SHMIPC_OFFLINE=1; when it
 # does not answer, what the cache has is used.
@@ -20,7 +20,7 @@ suites_of()
 	case $1 in
 	bookworm) echo bookworm bookworm-security ;;
 	newest) echo trixie-backports ;;
-	*) vm_die "unknown flavour $1 (bookworm, newest)" ;;
+	*) vm_die "unknown flavour $1 (bookworm, newest, debug)" ;;
 	esac
 }
 
@@ -112,6 +112,7 @@ if [[ ${1:-} == --refresh ]]; then
 	exit
 fi
 flavour=${1:?usage: kernel.sh FLAVOUR}
+[[ $flavour != debug ]] || exec "$vm_dir/debug-kernel.sh"
 base=$vm_cache/kernels/$flavour
 vm_need apt-get apt-cache dpkg-deb flock
 suites_of "$flavour" >/dev/null
