@@ -66,23 +66,26 @@ static struct shmipc_user *user_lookup(kuid_t uid)
 /* Found or made; NULL without memory. */
 struct shmipc_user *shmipc_user_find(kuid_t uid)
 {
-	struct shmipc_user *user;
+	struct shmipc_user *user, *fresh;
 
+	/* Before the mutex: who waits for memory must not make everybody wait. */
+	fresh = kzalloc(sizeof(*fresh), GFP_KERNEL_ACCOUNT);
+	if (!fresh)
+		return NULL;
 	mutex_lock(&users_mutex);
 	user = user_lookup(uid);
 	if (user) {
 		refcount_inc(&user->ref);
-		goto out;
+	} else {
+		user = fresh;
+		fresh = NULL;
+		user->uid = uid;
+		refcount_set(&user->ref, 1);
+		hash_add(users, &user->node, __kuid_val(uid));
+		shmipc_live_inc(users);
 	}
-	user = kzalloc(sizeof(*user), GFP_KERNEL_ACCOUNT);
-	if (!user)
-		goto out;
-	user->uid = uid;
-	refcount_set(&user->ref, 1);
-	hash_add(users, &user->node, __kuid_val(uid));
-	shmipc_live_inc(users);
-out:
 	mutex_unlock(&users_mutex);
+	kfree(fresh);
 	return user;
 }
 
@@ -149,10 +152,12 @@ void shmipc_uncharge(struct shmipc_user *user, unsigned long pages)
 	atomic_long_sub(pages, &total_pages);
 }
 
-void shmipc_charge_move(struct shmipc_user *from, struct shmipc_user *to, unsigned long pages)
+bool shmipc_charge_move(struct shmipc_user *from, struct shmipc_user *to, unsigned long pages)
 {
-	atomic_long_add(pages, &to->pages);
+	if (!add_below(&to->pages, pages, READ_ONCE(user_pages_max)))
+		return false;
 	atomic_long_sub(pages, &from->pages);
+	return true;
 }
 
 static int object_charge(atomic_long_t *total, atomic_long_t *mine, unsigned long max)

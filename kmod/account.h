@@ -4,8 +4,8 @@
  *
  * Three bounds on pages: the creator's memory cgroup (by the allocation itself), a
  * counter per user and one of the machine. A user is the euid at open. When the
- * owner of a segment goes and a peer keeps it, the charge moves to the peer's user,
- * even over that user's cap: an end never fails.
+ * owner of a segment goes and a peer keeps it mapped, the charge moves to the peer's user if
+ * that stays below its cap: who maps, pays, but nobody can fill another's cap.
  *
  * Endpoints, sessions and listeners are counted likewise, so that no user can take them all.
  *
@@ -95,8 +95,8 @@ void shmipc_user_put(struct shmipc_user *user);
 
 int shmipc_charge(struct shmipc_user *user, unsigned long pages);
 void shmipc_uncharge(struct shmipc_user *user, unsigned long pages);
-/* May exceed the cap of @to. */
-void shmipc_charge_move(struct shmipc_user *from, struct shmipc_user *to, unsigned long pages);
+/* False: it would be over the cap of @to, and stays where it is. */
+bool shmipc_charge_move(struct shmipc_user *from, struct shmipc_user *to, unsigned long pages);
 
 int shmipc_endpoint_charge(struct shmipc_user *user);
 void shmipc_endpoint_uncharge(struct shmipc_user *user);

@@ -31,9 +31,12 @@ static struct shmipc_view *view_of_handle(struct shmipc_endpoint *ep, u32 handle
 
 /* ---- CONNECT ---- */
 
+#define CONNECT_FLAGS	(SHMIPC_CONNECT_NONBLOCK | SHMIPC_CONNECT_EXPECT_UID | \
+			 SHMIPC_CONNECT_ZERO_REVOKED)
+
 static int connect_check(const struct shmipc_connect *arg)
 {
-	if (arg->flags & ~(SHMIPC_CONNECT_NONBLOCK | SHMIPC_CONNECT_EXPECT_UID) ||
+	if (arg->flags & ~CONNECT_FLAGS ||
 	    arg->causes & ~SHMIPC_SESSION_CAUSES)
 		return -EOPNOTSUPP;
 	if (!(arg->flags & SHMIPC_CONNECT_EXPECT_UID) && arg->expect_uid)
@@ -97,7 +100,7 @@ static int connect_prepare(struct shmipc_call *call, struct shmipc_session *s)
 	return err;
 }
 
-/* The session has its handle while it waits, so that death finds it. */
+/* From here on death finds the session. */
 static int connect_publish(struct shmipc_call *call, struct shmipc_session *s)
 {
 	struct shmipc_endpoint *ep = call->ep;
@@ -105,8 +108,6 @@ static int connect_publish(struct shmipc_call *call, struct shmipc_session *s)
 
 	mutex_lock(&ep->lock);
 	err = ep->dead ? -ESTALE : shmipc_listener_enqueue(s->listener, s);
-	if (!err)
-		shmipc_handle_publish_locked(ep, &s->side[0].obj);
 	mutex_unlock(&ep->lock);
 	return err;
 }
@@ -296,18 +297,17 @@ static int accept_publish(struct accept *a, struct shmipc_session *s)
 
 	mutex_lock(&a->home->lock);
 	err = a->home->dead ? -ESTALE : shmipc_session_accept_locked(s, a->home, a->view);
-	if (!err)
-		shmipc_handle_publish_locked(a->home, &s->side[1].obj);
 	mutex_unlock(&a->home->lock);
 	return err;
 }
 
-static void settle(struct shmipc_segment *seg)
+/* Others may have been told in between that nobody waits: they are rung again. */
+static void accept_requeue(struct shmipc_listener *l, struct shmipc_session *s, int err)
 {
-	if (!seg)
-		return;
-	shmipc_segment_settle(seg);
-	shmipc_object_put(&seg->obj);
+	if (err != -EPIPE && shmipc_listener_requeue(l, s))
+		shmipc_ready_ring(l->obj.ep, &l->ready, SHMIPC_CAUSE_ACCEPT, false);
+	else
+		shmipc_session_refuse(s, shmipc_endpoint_died(l->obj.ep));
 }
 
 /* Has the reference of side 1; passes it to the handle, back to the queue, or drops it. */
@@ -315,7 +315,6 @@ static int accept_session(struct shmipc_call *call, struct accept *a, struct shm
 {
 	const struct shmipc_accept *arg = call->arg;
 	struct shmipc_side *side = &s->side[1];
-	struct shmipc_segment *theirs, *ours;
 	int err;
 
 	err = shmipc_handle_reserve(a->home, &side->obj.handle);
@@ -324,18 +323,13 @@ static int accept_session(struct shmipc_call *call, struct accept *a, struct shm
 	side->ready.cookie = arg->cookie;
 	side->ready.enabled = SHMIPC_CAUSE_USER | arg->causes;
 	side->ready.handle = side->obj.handle;
+	side->zero = arg->flags & SHMIPC_ACCEPT_ZERO_REVOKED;
 	err = accept_respond(call, s);
 	if (err)
 		goto unreserve;
 	/* The connector may leave as soon as it is told; the acceptor may close as well. */
 	refcount_inc(&side->obj.ref);
-	theirs = shmipc_session_first(s);
-	ours = a->view ? a->view->segment : NULL;
-	if (ours)
-		refcount_inc(&ours->obj.ref);
 	err = accept_publish(a, s);
-	settle(theirs);
-	settle(ours);
 	if (err) {
 		shmipc_object_put(&side->obj);
 		goto unreserve;
@@ -352,8 +346,7 @@ static int accept_session(struct shmipc_call *call, struct accept *a, struct shm
 unreserve:
 	shmipc_handle_unreserve(a->home, side->obj.handle);
 requeue:
-	if (err == -EPIPE || !shmipc_listener_requeue(a->listener, s))
-		shmipc_session_refuse(s, shmipc_endpoint_died(a->listener->obj.ep));
+	accept_requeue(a->listener, s, err);
 	return err;
 }
 
@@ -378,7 +371,7 @@ int shmipc_accept(struct shmipc_call *call)
 	struct accept a = {};
 	int err;
 
-	if (arg->flags & ~SHMIPC_ACCEPT_HOME || arg->causes & ~SHMIPC_SESSION_CAUSES)
+	if (arg->flags & ~(SHMIPC_ACCEPT_HOME | SHMIPC_ACCEPT_ZERO_REVOKED) || arg->causes & ~SHMIPC_SESSION_CAUSES)
 		return -EOPNOTSUPP;
 	if (arg->__reserved)
 		return -EINVAL;

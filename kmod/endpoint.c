@@ -45,6 +45,7 @@ static struct shmipc_endpoint *endpoint_new(struct file *file)
 	spin_lock_init(&ep->view_lock);
 	ep->views = RB_ROOT;
 	INIT_WORK(&ep->death, endpoint_die);
+	init_completion(&ep->over);
 	shmipc_live_inc(endpoints);
 	shmipc_total_inc(endpoints);
 	return ep;
@@ -151,6 +152,7 @@ static void endpoint_die(struct work_struct *work)
 	shmipc_endpoint_uncharge(ep->user);
 	if (died)
 		shmipc_total_inc(deaths);
+	complete_all(&ep->over);
 	shmipc_endpoint_put(ep);
 }
 
@@ -160,26 +162,27 @@ void shmipc_endpoint_describe(struct shmipc_endpoint *ep, struct shmipc_peer *pe
 
 	peer->uid = from_kuid_munged(ns, ep->cred->euid);
 	peer->gid = from_kgid_munged(ns, ep->cred->egid);
+	/* The number may be another process's by now, when ours is gone and its memory lives on. */
+	rcu_read_lock();
 	spin_lock(&ep->ready_lock);
-	peer->pid = ep->att ? pid_vnr(ep->att->pid) : 0;
+	if (ep->att && pid_task(ep->att->pid, PIDTYPE_TGID))
+		peer->pid = pid_vnr(ep->att->pid);
+	else
+		peer->pid = 0;
 	spin_unlock(&ep->ready_lock);
+	rcu_read_unlock();
 	peer->__reserved = 0;
 }
 
 void shmipc_endpoint_show(struct shmipc_endpoint *ep, struct seq_file *m)
 {
 	static const char *const states[] = { "live", "died", "closed" };
-	unsigned long handle, count[SHMIPC_KIND_SESSION + 1] = {};
-	struct shmipc_object *obj;
 
-	rcu_read_lock();
-	xa_for_each(&ep->handles, handle, obj)
-		count[obj->kind]++;
-	rcu_read_unlock();
 	seq_printf(m, "shmipc-state:\t%s\n", states[atomic_read(&ep->ending)]);
-	seq_printf(m, "shmipc-segments:\t%lu\n", count[SHMIPC_KIND_SEGMENT]);
-	seq_printf(m, "shmipc-listeners:\t%lu\n", count[SHMIPC_KIND_LISTENER]);
-	seq_printf(m, "shmipc-sessions:\t%lu\n", count[SHMIPC_KIND_SESSION]);
+	seq_printf(m, "shmipc-segments:\t%d\n", atomic_read(&ep->objects[SHMIPC_KIND_SEGMENT]));
+	seq_printf(m, "shmipc-listeners:\t%d\n", atomic_read(&ep->objects[SHMIPC_KIND_LISTENER]));
+	seq_printf(m, "shmipc-sessions:\t%d\n", atomic_read(&ep->objects[SHMIPC_KIND_SESSION]));
+	seq_printf(m, "shmipc-pages:\t%ld\n", atomic_long_read(&ep->pages));
 	seq_printf(m, "shmipc-user-pages:\t%ld\n", atomic_long_read(&ep->user->pages));
 }
 
@@ -258,7 +261,7 @@ int shmipc_attachment_release(struct file *file)
 	struct shmipc_endpoint *ep = att->ep;
 
 	shmipc_endpoint_end(ep, SHMIPC_ENDING_DIED);
-	flush_work(&ep->death);
+	wait_for_completion(&ep->over);
 	spin_lock(&ep->ready_lock);
 	ep->att = NULL;
 	spin_unlock(&ep->ready_lock);
@@ -345,7 +348,7 @@ static int close_endpoint(struct shmipc_endpoint *ep, const struct shmipc_close 
 	if (arg->flags || arg->reason)
 		return -EINVAL;
 	shmipc_endpoint_end(ep, SHMIPC_ENDING_CLOSED);
-	flush_work(&ep->death);
+	wait_for_completion(&ep->over);
 	return 0;
 }
 

@@ -12,13 +12,14 @@
  *
  * ENDING is set once, under whatever lock the caller has, and only marks, wakes and queues.
  * The work then runs without locks: names go, mappings are zapped, peers are told, memory is
- * given back. Nothing in it allocates or fails. release() waits for it; what is left then is the
+ * given back. Nothing in it allocates or fails. release() and CLOSE wait for it; what is left then is the
  * memory of the struct, until the last peer lets go of its session.
  */
 #ifndef _SHMIPC_ENDPOINT_H
 #define _SHMIPC_ENDPOINT_H
 
 #include <linux/atomic.h>
+#include <linux/completion.h>
 #include <linux/cred.h>
 #include <linux/kref.h>
 #include <linux/mutex.h>
@@ -30,6 +31,7 @@
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 
+#include "handle.h"
 #include "main.h"
 
 struct seq_file;
@@ -76,6 +78,8 @@ enum shmipc_ending {
  * @lock: see main.h
  * @dead: nothing is published any more (protected by @lock)
  * @handles: handle to object (publication under @lock, lookup under RCU)
+ * @objects: how many handles there are of each kind
+ * @pages: of the segments that it made and that are still there
  * @next_handle: where allocation goes on (protected by xa_lock of @handles)
  * @ready_lock: see ready.h
  * @ready: objects with causes (protected by @ready_lock)
@@ -85,6 +89,7 @@ enum shmipc_ending {
  * @view_cursor: where the search for an offset goes on (protected by @view_lock)
  * @views_closed: no more views (protected by @view_lock)
  * @death: the work of ENDING
+ * @over: it is done
  */
 struct shmipc_endpoint {
 	struct kref ref;
@@ -95,6 +100,8 @@ struct shmipc_endpoint {
 	struct mutex lock;
 	bool dead;
 	struct xarray handles;
+	atomic_t objects[SHMIPC_KINDS];
+	atomic_long_t pages;
 	u32 next_handle;
 
 	spinlock_t ready_lock;
@@ -107,6 +114,7 @@ struct shmipc_endpoint {
 	bool views_closed;
 
 	struct work_struct death;
+	struct completion over;
 	struct rcu_head rcu;
 };
 

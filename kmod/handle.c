@@ -80,8 +80,9 @@ void shmipc_handle_unreserve(struct shmipc_endpoint *ep, u32 handle)
 void shmipc_handle_publish_locked(struct shmipc_endpoint *ep, struct shmipc_object *obj)
 {
 	lockdep_assert_held(&ep->lock);
-	/* Can't fail: the reservation has made room. */
-	WARN_ON_ONCE(xa_is_err(xa_store(&ep->handles, obj->handle, obj, GFP_KERNEL_ACCOUNT)));
+	/* Can't fail, nor allocate: the reservation has made room. */
+	WARN_ON_ONCE(xa_is_err(xa_store(&ep->handles, obj->handle, obj, GFP_NOWAIT)));
+	atomic_inc(&ep->objects[obj->kind]);
 }
 
 int shmipc_handle_publish(struct shmipc_endpoint *ep, struct shmipc_object *obj)
@@ -99,7 +100,10 @@ int shmipc_handle_publish(struct shmipc_endpoint *ep, struct shmipc_object *obj)
 
 bool shmipc_handle_take(struct shmipc_endpoint *ep, struct shmipc_object *obj)
 {
-	return xa_cmpxchg(&ep->handles, obj->handle, obj, NULL, 0) == obj;
+	if (xa_cmpxchg(&ep->handles, obj->handle, obj, NULL, 0) != obj)
+		return false;
+	atomic_dec(&ep->objects[obj->kind]);
+	return true;
 }
 
 #ifdef CONFIG_SHMIPC_KUNIT_TEST

@@ -21,6 +21,7 @@ enum shmipc_kind {
 	SHMIPC_KIND_SEGMENT = 1,
 	SHMIPC_KIND_LISTENER,
 	SHMIPC_KIND_SESSION,
+	SHMIPC_KINDS
 };
 
 /**
@@ -47,7 +48,7 @@ struct shmipc_object *shmipc_handle_get(struct shmipc_endpoint *ep, u32 handle,
 struct shmipc_object *shmipc_handle_get_any(struct shmipc_endpoint *ep, u32 handle);
 int shmipc_handle_reserve(struct shmipc_endpoint *ep, u32 *handle);
 void shmipc_handle_unreserve(struct shmipc_endpoint *ep, u32 handle);
-/* With ep->lock held and ep->dead checked. */
+/* With ep->lock held and ep->dead checked; spinlocks may be held too. */
 void shmipc_handle_publish_locked(struct shmipc_endpoint *ep, struct shmipc_object *obj);
 int shmipc_handle_publish(struct shmipc_endpoint *ep, struct shmipc_object *obj);
 /* True: the caller has the table's reference now. */

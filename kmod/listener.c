@@ -6,6 +6,7 @@
 #include <linux/jhash.h>
 #include <linux/mutex.h>
 #include <linux/nsproxy.h>
+#include <linux/random.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <net/net_namespace.h>
@@ -21,10 +22,12 @@
 /**
  * struct shmipc_names - the names of a network namespace
  * @mutex: see main.h
+ * @seed: of the hash, so that nobody can choose names that collide (invariant)
  * @table: listeners by name (protected by @mutex)
  */
 struct shmipc_names {
 	struct mutex mutex;
+	u32 seed;
 	DECLARE_HASHTABLE(table, 8);
 };
 
@@ -56,7 +59,7 @@ static struct shmipc_listener *name_lookup(struct shmipc_names *names, const cha
 {
 	struct shmipc_listener *l;
 
-	hash_for_each_possible(names->table, l, hash, jhash(name, len, 0)) {
+	hash_for_each_possible(names->table, l, hash, jhash(name, len, names->seed)) {
 		if (l->name_len == len && !memcmp(l->name, name, len))
 			return l;
 	}
@@ -77,18 +80,20 @@ struct shmipc_listener *shmipc_listener_find(const char *name, u32 len)
 	return l;
 }
 
-static int name_hash(struct shmipc_listener *l)
+/*
+ * The handle and the name appear at once: who is rung for the first connection can accept it.
+ * name_unhash() of whoever takes the handle comes after us, by the mutex.
+ */
+static int name_publish(struct shmipc_listener *l)
 {
-	struct net *net = current->nsproxy->net_ns;
-	struct shmipc_names *names = names_of(net);
-	int err = 0;
+	struct shmipc_names *names = names_of(l->net);
+	int err = -EADDRINUSE;
 
 	mutex_lock(&names->mutex);
-	if (name_lookup(names, l->name, l->name_len)) {
-		err = -EADDRINUSE;
-	} else {
-		l->net = get_net(net);
-		hash_add(names->table, &l->hash, jhash(l->name, l->name_len, 0));
+	if (!name_lookup(names, l->name, l->name_len))
+		err = shmipc_handle_publish(l->obj.ep, &l->obj);
+	if (!err) {
+		hash_add(names->table, &l->hash, jhash(l->name, l->name_len, names->seed));
 		shmipc_live_inc(names);
 	}
 	mutex_unlock(&names->mutex);
@@ -97,18 +102,15 @@ static int name_hash(struct shmipc_listener *l)
 
 static void name_unhash(struct shmipc_listener *l)
 {
-	struct net *net = l->net;
-	struct shmipc_names *names;
+	struct shmipc_names *names = names_of(l->net);
 
-	if (!net)
-		return;
-	names = names_of(net);
 	mutex_lock(&names->mutex);
-	hash_del(&l->hash);
-	l->net = NULL;
+	if (!hlist_unhashed(&l->hash)) {
+		hash_del(&l->hash);
+		shmipc_live_dec(names);
+	}
 	mutex_unlock(&names->mutex);
-	shmipc_live_dec(names);
-	put_net(net);
+	put_net(l->net);
 }
 
 /* Names under "u<uid>/" are that uid's, as the namespace that owns the names counts uids. */
@@ -252,6 +254,7 @@ int shmipc_listener_enqueue(struct shmipc_listener *l, struct shmipc_session *s)
 	} else if (l->queued >= l->backlog) {
 		err = -EAGAIN;
 	} else {
+		shmipc_handle_publish_locked(s->side[0].obj.ep, &s->side[0].obj);
 		list_add_tail(&s->queued, &l->queue);
 		l->queued++;
 	}
@@ -319,6 +322,7 @@ static struct shmipc_listener *listener_new(struct shmipc_endpoint *ep,
 	}
 	shmipc_object_init(&l->obj, SHMIPC_KIND_LISTENER, ep);
 	shmipc_ready_init(&l->ready, arg->cookie, arg->causes);
+	l->net = get_net(current->nsproxy->net_ns);
 	l->mode = arg->mode;
 	l->backlog = arg->backlog;
 	l->max_per_uid = arg->max_per_uid ?: DEFAULT_PER_UID;
@@ -333,7 +337,6 @@ static struct shmipc_listener *listener_new(struct shmipc_endpoint *ep,
 void shmipc_listener_free(struct shmipc_listener *l)
 {
 	WARN_ON_ONCE(!list_empty(&l->queue) || !list_empty(&l->quotas));
-	shmipc_listener_uncharge(l->obj.ep->user);
 	shmipc_endpoint_put(l->obj.ep);
 	kfree_rcu(l, rcu);
 	shmipc_live_dec(listeners);
@@ -352,6 +355,8 @@ void shmipc_listener_close(struct shmipc_listener *l, bool died)
 		shmipc_session_refuse(s, died);
 		cond_resched();
 	}
+	/* Sessions may keep the struct for long; it takes nobody's share of the names. */
+	shmipc_listener_uncharge(l->obj.ep->user);
 }
 
 /* ---- BIND ---- */
@@ -375,11 +380,9 @@ static int bind_publish(struct shmipc_call *call, struct shmipc_listener *l)
 		return err;
 	l->ready.handle = l->obj.handle;
 	arg->out_handle = l->obj.handle;
-	err = name_hash(l);
+	err = shmipc_call_respond(call);
 	if (!err)
-		err = shmipc_call_respond(call);
-	if (!err)
-		err = shmipc_handle_publish(call->ep, &l->obj);
+		err = name_publish(l);
 	if (err)
 		shmipc_handle_unreserve(call->ep, l->obj.handle);
 	return err;
@@ -407,7 +410,6 @@ int shmipc_bind(struct shmipc_call *call)
 		err = bind_publish(call, l);
 	if (!err)
 		return 0;
-	/* It may have been found under its name for a moment. */
 	shmipc_listener_close(l, false);
 	shmipc_object_put(&l->obj);
 	return err;
@@ -420,6 +422,7 @@ static int __net_init names_init(struct net *net)
 	struct shmipc_names *names = names_of(net);
 
 	mutex_init(&names->mutex);
+	names->seed = get_random_u32();
 	hash_init(names->table);
 	return 0;
 }

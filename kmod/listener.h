@@ -40,7 +40,7 @@ struct shmipc_quota {
  * @obj: its head
  * @ready: its causes
  * @hash: among the names (protected by names->mutex)
- * @net: where the name is, referenced while hashed (protected by names->mutex)
+ * @net: where the name is, referenced until it is closed (invariant)
  * @uid: owner, for @mode (invariant)
  * @gid: group, for @mode (invariant)
  * @mode: 0222 bits (invariant)
@@ -92,7 +92,10 @@ bool shmipc_listener_permits(struct shmipc_listener *l, struct shmipc_attachment
 struct shmipc_quota *shmipc_quota_get(struct shmipc_listener *l, struct shmipc_user *user);
 void shmipc_quota_put(struct shmipc_listener *l, struct shmipc_quota *quota);
 
-/* -ECONNREFUSED, -EAGAIN. The queue gets the reference of side 1. */
+/*
+ * -ECONNREFUSED, -EAGAIN. The queue gets the reference of side 1. Publishes side 0, with its
+ * endpoint's lock held and the endpoint not dead: the session has its handle while it waits.
+ */
 int shmipc_listener_enqueue(struct shmipc_listener *l, struct shmipc_session *s);
 /* The caller gets that reference; NULL if nobody waits. */
 struct shmipc_session *shmipc_listener_dequeue(struct shmipc_listener *l);

@@ -17,6 +17,7 @@
 #include "segment.h"
 #include "session.h"
 #include "sync.h"
+#include "tests/run.h"
 #include "view.h"
 
 #define SHMIPC_FS_MAGIC	0x73686970	/* "ship" */
@@ -244,8 +245,10 @@ static int __init shmipc_init(void)
 	if (err)
 		goto err_endpoint;
 	err = misc_register(&shmipc_device);
-	if (!err)
+	if (!err) {
+		shmipc_tests_run();
 		return 0;
+	}
 	shmipc_listener_exit();
 err_endpoint:
 	shmipc_endpoint_exit();
@@ -257,6 +260,7 @@ err_account:
 /* No file is open, so that no request runs; the last death and the last grace period may. */
 static void __exit shmipc_exit(void)
 {
+	shmipc_tests_exit();
 	misc_deregister(&shmipc_device);
 	shmipc_endpoint_exit();
 	shmipc_listener_exit();

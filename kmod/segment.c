@@ -119,6 +119,7 @@ static struct shmipc_segment *segment_new(struct shmipc_endpoint *ep, unsigned l
 	spin_lock_init(&seg->lock);
 	seg->owned = true;
 	seg->user = shmipc_user_get(ep->user);
+	atomic_long_add(npages, &ep->pages);
 	INIT_LIST_HEAD(&seg->views);
 	shmipc_live_inc(segments);
 	shmipc_total_inc(segments);
@@ -136,37 +137,45 @@ void shmipc_segment_free(struct shmipc_segment *seg)
 	pages_free(seg->pages, seg->npages);
 	shmipc_uncharge(seg->user, seg->npages);
 	shmipc_user_put(seg->user);
+	atomic_long_sub(seg->npages, &seg->obj.ep->pages);
 	shmipc_endpoint_put(seg->obj.ep);
 	kfree_rcu(seg, rcu);
 	shmipc_live_dec(segments);
 }
 
-/* Who still has it pays, once the owner has gone. The former user's reference is the caller's. */
+/* Who has mapped it, or NULL. */
+static struct shmipc_user *user_of_view(struct shmipc_view *view)
+{
+	/* Pairs with the release when it was placed. */
+	struct shmipc_endpoint *ep = smp_load_acquire(&view->ep);
+
+	return ep && READ_ONCE(view->mapped) ? ep->user : NULL;
+}
+
+/*
+ * Who maps it still pays, once the owner has gone; not who was merely granted it, for nobody can
+ * refuse a grant. The former user's reference is the caller's.
+ */
 static struct shmipc_user *charge_heir_locked(struct shmipc_segment *seg)
 {
-	struct shmipc_user *from = seg->user;
-	struct shmipc_user *heir = NULL;
-	struct shmipc_endpoint *ep;
+	struct shmipc_user *from = seg->user, *heir;
 	struct shmipc_view *view;
 
 	lockdep_assert_held(&seg->lock);
 	if (seg->owned)
 		return NULL;
 	list_for_each_entry(view, &seg->views, link) {
-		/* Pairs with the release when it was placed. */
-		ep = smp_load_acquire(&view->ep);
-		if (!ep)
-			continue;
-		if (ep->user == from)
+		if (user_of_view(view) == from)
 			return NULL;
-		if (!heir)
-			heir = ep->user;
 	}
-	if (!heir)
-		return NULL;
-	seg->user = shmipc_user_get(heir);
-	shmipc_charge_move(from, seg->user, seg->npages);
-	return from;
+	list_for_each_entry(view, &seg->views, link) {
+		heir = user_of_view(view);
+		if (!heir || !shmipc_charge_move(from, heir, seg->npages))
+			continue;
+		seg->user = shmipc_user_get(heir);
+		return from;
+	}
+	return NULL;
 }
 
 void shmipc_segment_add_view(struct shmipc_segment *seg, struct shmipc_view *view)
@@ -204,6 +213,18 @@ void shmipc_segment_remove_view(struct shmipc_segment *seg, struct shmipc_view *
 	if (former)
 		shmipc_user_put(former);
 	shmipc_object_put(&seg->obj);
+}
+
+bool shmipc_segment_granted(struct shmipc_segment *seg, const struct shmipc_side *granter)
+{
+	struct shmipc_view *view;
+	bool granted = false;
+
+	spin_lock(&seg->lock);
+	list_for_each_entry(view, &seg->views, link)
+		granted |= view->granter == granter;
+	spin_unlock(&seg->lock);
+	return granted;
 }
 
 void shmipc_segment_settle(struct shmipc_segment *seg)

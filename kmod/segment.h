@@ -6,7 +6,8 @@
  *	    \------------------no grants-------------------------------------^
  *
  * The owner's handle and every view hold a reference; the pages go with the last. The charge is the
- * creator's; when the owner goes and grants are left, it moves to the user of one of them.
+ * creator's; when the owner goes and somebody has it mapped, it moves to that one's user, unless it
+ * would be over his cap.
  */
 #ifndef _SHMIPC_SEGMENT_H
 #define _SHMIPC_SEGMENT_H
@@ -17,6 +18,7 @@
 #include "handle.h"
 #include "main.h"
 
+struct shmipc_side;
 struct shmipc_user;
 struct shmipc_view;
 
@@ -58,8 +60,10 @@ void shmipc_segment_close(struct shmipc_segment *seg);
 /* For views alone. */
 void shmipc_segment_add_view(struct shmipc_segment *seg, struct shmipc_view *view);
 void shmipc_segment_remove_view(struct shmipc_segment *seg, struct shmipc_view *view);
+/* Has @granter granted it already? */
+bool shmipc_segment_granted(struct shmipc_segment *seg, const struct shmipc_side *granter);
 
-/* After a view was placed: the owner may have gone before it had an endpoint that could pay. */
+/* After a view was mapped: the owner may have gone before there was anybody who could pay. */
 void shmipc_segment_settle(struct shmipc_segment *seg);
 
 int shmipc_seg_create(struct shmipc_call *call);

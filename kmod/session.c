@@ -45,6 +45,7 @@ struct shmipc_session *shmipc_session_new(struct shmipc_endpoint *ep,
 	side_init(s, 1, NULL);
 	s->side[0].ready.cookie = arg->cookie;
 	s->side[0].ready.enabled |= arg->causes;
+	s->side[0].zero = arg->flags & SHMIPC_CONNECT_ZERO_REVOKED;
 	INIT_LIST_HEAD(&s->queued);
 	init_waitqueue_head(&s->answered);
 	s->meta_len = meta_len;
@@ -89,14 +90,37 @@ static void session_over(struct shmipc_session *s)
 	shmipc_session_uncharge(s->side[0].obj.ep->user);
 }
 
+/*
+ * Ends one grant. Whoever comes revokes it himself and only then takes it out of its slot: who finds
+ * a slot empty knows that nobody has it mapped any more. False: it was empty, or another was first.
+ */
+static bool slot_drop(struct shmipc_side *granter, unsigned long slot)
+{
+	struct shmipc_view *view;
+	bool mine;
+
+	rcu_read_lock();
+	view = xa_load(&granter->slots, slot);
+	if (view && !shmipc_view_tryget(view))
+		view = NULL;
+	rcu_read_unlock();
+	if (!view)
+		return false;
+	shmipc_view_revoke(view);
+	mine = xa_cmpxchg(&granter->slots, slot, view, NULL, 0) == view;
+	if (mine)
+		shmipc_view_drop(view);
+	shmipc_view_put(view);
+	return mine;
+}
+
 static void drop_slots(struct shmipc_side *granter)
 {
 	struct shmipc_view *view;
 	unsigned long slot;
 
 	xa_for_each(&granter->slots, slot, view) {
-		if (xa_cmpxchg(&granter->slots, slot, view, NULL, 0) == view)
-			shmipc_view_drop(view);
+		slot_drop(granter, slot);
 		cond_resched();
 	}
 }
@@ -187,33 +211,28 @@ static int grant_both_locked(struct shmipc_session *s, struct shmipc_endpoint *h
 	int err;
 
 	lockdep_assert_held(&s->lock);
-	if (view && shmipc_view_place(view, s->side[0].obj.ep))
-		return -EPIPE;
 	if (s->first) {
+		s->first->granter = &s->side[0];
+		s->first->zero = s->side[1].zero;
 		err = shmipc_view_place(s->first, home);
+		/* Not to come back to the head of the queue for ever. */
 		if (err)
-			return err;
-		/* Room was made when the session was. */
-		WARN_ON_ONCE(xa_err(xa_store(&s->side[0].slots, 0, s->first, GFP_NOWAIT)));
-		s->first = NULL;
+			return err == -ESTALE ? err : -EPIPE;
 	}
+	if (view) {
+		view->granter = &s->side[1];
+		view->zero = s->side[0].zero;
+		/* The session is refused then, and that drops what was placed. */
+		if (shmipc_view_place(view, s->side[0].obj.ep))
+			return -EPIPE;
+	}
+	/* Room was made when the session was. */
+	if (s->first)
+		WARN_ON_ONCE(xa_err(xa_store(&s->side[0].slots, 0, s->first, GFP_NOWAIT)));
 	if (view)
 		WARN_ON_ONCE(xa_err(xa_store(&s->side[1].slots, 0, view, GFP_NOWAIT)));
+	s->first = NULL;
 	return 0;
-}
-
-/* The connector's segment while it waits, with a reference, or NULL. */
-struct shmipc_segment *shmipc_session_first(struct shmipc_session *s)
-{
-	struct shmipc_segment *seg = NULL;
-
-	spin_lock(&s->lock);
-	if (s->first) {
-		seg = s->first->segment;
-		refcount_inc(&seg->obj.ref);
-	}
-	spin_unlock(&s->lock);
-	return seg;
 }
 
 int shmipc_session_accept_locked(struct shmipc_session *s, struct shmipc_endpoint *home,
@@ -227,6 +246,8 @@ int shmipc_session_accept_locked(struct shmipc_session *s, struct shmipc_endpoin
 		err = grant_both_locked(s, home, view);
 	if (!err) {
 		side->obj.ep = shmipc_endpoint_get(home);
+		/* The connector may ring as soon as it is LIVE: then the handle has to be there. */
+		shmipc_handle_publish_locked(home, &side->obj);
 		/* Pairs with the acquire of who rings without the lock. */
 		smp_store_release(&s->state, SHMIPC_SESSION_LIVE);
 	}
@@ -274,6 +295,15 @@ out:
 	return err;
 }
 
+static int grant_place(struct shmipc_view *view, struct shmipc_side *granter)
+{
+	struct shmipc_side *peer = shmipc_side_peer(granter);
+
+	view->granter = granter;
+	view->zero = peer->zero;
+	return shmipc_view_place(view, peer->obj.ep);
+}
+
 /* The last step of a grant: nothing here allocates, the slot has been reserved. */
 static int grant_commit(struct shmipc_side *side, struct shmipc_view *view, u32 slot)
 {
@@ -288,10 +318,10 @@ static int grant_commit(struct shmipc_side *side, struct shmipc_view *view, u32 
 		err = -ENOENT;
 	else if (peer->closed)
 		err = -EPIPE;
-	else if (xa_load(&side->slots, slot))
+	else if (xa_load(&side->slots, slot) || shmipc_segment_granted(view->segment, side))
 		err = -EEXIST;
 	else
-		err = shmipc_view_place(view, peer->obj.ep);
+		err = grant_place(view, side);
 	if (err == -ESTALE)
 		err = -EPIPE;
 	if (!err)
@@ -313,8 +343,6 @@ static int grant(struct shmipc_side *side, struct shmipc_segment *seg, u32 slot)
 		err = grant_commit(side, view, slot);
 	if (err)
 		shmipc_view_drop(view);
-	else
-		shmipc_segment_settle(seg);
 	return err;
 }
 
@@ -343,12 +371,10 @@ int shmipc_seg_grant(struct shmipc_call *call)
 	return err;
 }
 
-/* When two revoke at once, the one that did not get the view may return before it is zapped. */
 int shmipc_seg_revoke(struct shmipc_call *call)
 {
 	const struct shmipc_seg_revoke *arg = call->arg;
 	struct shmipc_side *side;
-	struct shmipc_view *view;
 	int err = -ENOENT;
 
 	if (arg->flags)
@@ -358,11 +384,7 @@ int shmipc_seg_revoke(struct shmipc_call *call)
 	side = side_get(call->ep, arg->session);
 	if (IS_ERR(side))
 		return PTR_ERR(side);
-	rcu_read_lock();
-	view = xa_load(&side->slots, arg->slot);
-	rcu_read_unlock();
-	if (view && xa_cmpxchg(&side->slots, arg->slot, view, NULL, 0) == view) {
-		shmipc_view_drop(view);
+	if (slot_drop(side, arg->slot)) {
 		shmipc_total_inc(revokes);
 		err = 0;
 	}

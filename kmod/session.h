@@ -42,6 +42,7 @@ enum shmipc_session_state {
  * @ready: its causes
  * @slots: grants that it made, views of the peer's endpoint (stored under session->lock)
  * @reason: why it was closed (protected by session->lock)
+ * @zero: what the peer revokes reads as zeros (invariant once the session is LIVE)
  * @closed: (protected by session->lock)
  * @index: 0 connector, 1 acceptor (invariant)
  */
@@ -50,6 +51,7 @@ struct shmipc_side {
 	struct shmipc_source ready;
 	struct xarray slots;
 	u32 reason;
+	bool zero;
 	bool closed;
 	u8 index;
 };
@@ -111,8 +113,10 @@ void shmipc_side_free(struct shmipc_side *side);
 /* Called by who took the handle off the table. */
 void shmipc_side_close(struct shmipc_side *side, u32 flags, u32 reason, bool died);
 
-struct shmipc_segment *shmipc_session_first(struct shmipc_session *s);
-/* With home->lock held. -EPIPE: the connector has left. -ESTALE, -ENOSPC: @home can't have it. */
+/*
+ * With home->lock held; publishes side 1. -EPIPE: the connector has left, or what it grants does not
+ * fit. -ESTALE: @home has ended.
+ */
 int shmipc_session_accept_locked(struct shmipc_session *s, struct shmipc_endpoint *home,
 				 struct shmipc_view *view);
 /* Ends a PENDING session from the listener's side; takes the reference of side 1. */

@@ -191,6 +191,15 @@ static void take(struct shmipc_endpoint *ep, struct sync *s)
 	s->nr = shmipc_ready_take(ep, s->only ? &s->only->ready : NULL, s->ev, s->max);
 }
 
+/* What was rung can't be undone: that is told first, and the error at the next call. */
+static int wait_ended(struct sync *s, int err)
+{
+	if (!s->arg.nr_notify)
+		return err;
+	s->arg.out_flags |= SHMIPC_SYNC_ENDED;
+	return 0;
+}
+
 /*
  * Queue, look, sleep, leave the queue, take: a ring after the look finds the entry on the queue.
  * A wake that comes while this one leaves is for what stays on the list: pass_on() follows.
@@ -221,13 +230,15 @@ static int wait(struct shmipc_attachment *att, struct sync *s)
 out:
 	if (s->nr)
 		return 0;
+	if (shmipc_endpoint_ending(ep))
+		return wait_ended(s, -ESTALE);
+	if (w.only && READ_ONCE(w.only->off))
+		return wait_ended(s, -ENOENT);
 	if (sig)
 		s->arg.out_flags |= SHMIPC_SYNC_INTERRUPTED;
 	else if (!in_time)
 		s->arg.out_flags |= SHMIPC_SYNC_TIMED_OUT;
-	else if (w.only && READ_ONCE(w.only->off))
-		return -ENOENT;
-	return shmipc_endpoint_ending(ep) ? -ESTALE : 0;
+	return 0;
 }
 
 /* ---- the request ---- */
@@ -352,7 +363,7 @@ static int sync_run(struct shmipc_attachment *att, struct sync *s)
 		err = sync_respond(s);
 	if (err && s->nr)
 		shmipc_ready_untake(ep, s->ev, s->nr);
-	else
+	else if (s->max)
 		shmipc_ready_pass_on(ep);
 	return err;
 }

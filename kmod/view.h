@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * view.h - a segment as one endpoint may map it
+ * view.h - a segment as one endpoint may map it (view.c: its life and its place; mapping.c: mmap)
  *
  * The owner has a view that can be written, each grant is a view of the endpoint that it was
  * made to, read-only. A view has a place in its endpoint's space of mmap offsets.
@@ -13,6 +13,9 @@
  * looks at the rights and makes page-table entries. To revoke is to take the sem for writing, clear
  * the rights, release, then zap: a fault either comes before, and is zapped, or sees no right. An
  * offset is given to another view only after the zap, and the segment is kept until then.
+ *
+ * A touch without a right is SIGBUS, or, where the reader asked for it when the session was made,
+ * finds zeros: else a peer could kill it by a revoke that comes at the wrong moment.
  */
 #ifndef _SHMIPC_VIEW_H
 #define _SHMIPC_VIEW_H
@@ -25,30 +28,43 @@
 #include "main.h"
 
 struct shmipc_segment;
+struct shmipc_side;
 
 /**
  * struct shmipc_view - a segment as one endpoint may map it
  * @ref: owner or slot, and faults under way
  * @node: in ep->views (protected by ep->view_lock)
+ * @gap: free pages between this view and the one before it (protected by ep->view_lock)
+ * @max_gap: the largest @gap of the subtree below @node (protected by ep->view_lock)
  * @start: offset in pages (invariant after placing)
  * @npages: length (invariant)
  * @id: unique for ever (invariant)
  * @ep: who may map it, referenced; NULL before placing
  * @segment: referenced (invariant)
+ * @granter: the side that granted it; NULL for the owner's (invariant after placing)
  * @sem: against faults
  * @rights: SHMIPC_RIGHT_* (written under @sem, cleared once)
+ * @zero: what was revoked reads as zeros (invariant after placing)
+ * @mapped: it was mmapped once: who has it pays for it, if its owner goes (set once)
+ * @vmas: that map it
  * @link: in segment->views (protected by segment->lock)
  */
 struct shmipc_view {
 	refcount_t ref;
 	struct rb_node node;
+	unsigned long gap;
+	unsigned long max_gap;
 	unsigned long start;
 	unsigned long npages;
 	u64 id;
 	struct shmipc_endpoint *ep;
 	struct shmipc_segment *segment;
+	struct shmipc_side *granter;
 	struct rw_semaphore sem;
 	u32 rights;
+	bool zero;
+	bool mapped;
+	atomic_t vmas;
 	struct list_head link;
 	struct rcu_head rcu;
 };
@@ -56,13 +72,23 @@ struct shmipc_view {
 /* Of all that the module maps: no pin, no fork, no dump, no growth, no merge. */
 #define SHMIPC_VM_FLAGS	(VM_PFNMAP | VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP)
 
+/* A view can be mapped so often at once: what a revoke has to zap must not be its peer's choice. */
+#define SHMIPC_VIEW_VMAS_MAX	16
+
 struct shmipc_view *shmipc_view_new(struct shmipc_segment *segment, u32 rights);
 /* Allocates nothing. -ESTALE when @ep has ended, -ENOSPC without room. */
 int shmipc_view_place(struct shmipc_view *view, struct shmipc_endpoint *ep);
-/* The caller's reference goes. When it returns, nobody has it mapped. */
+/* Under RCU: a reference, unless it is on its way to be freed. */
+bool shmipc_view_tryget(struct shmipc_view *view);
+void shmipc_view_put(struct shmipc_view *view);
+/* When it returns, nobody has it mapped. Any number may do it, in any order with drop. */
+void shmipc_view_revoke(struct shmipc_view *view);
+/* Revokes, and gives back the place and the caller's reference. */
 void shmipc_view_drop(struct shmipc_view *view);
 /* Takes every right of an endpoint that ends, and zaps all. */
 void shmipc_views_close(struct shmipc_endpoint *ep);
+/* The view that has the page at offset @pgoff, with a reference, or NULL. */
+struct shmipc_view *shmipc_view_find(struct shmipc_endpoint *ep, unsigned long pgoff);
 int shmipc_view_mmap(struct shmipc_attachment *att, struct vm_area_struct *vma);
 
 #endif

@@ -355,6 +355,7 @@ static int kernel_accept(struct provider *pv, uint32_t listener,
 {
 	struct shmipc_accept req = {
 		.size = sizeof(req),
+		.flags = SHMIPC_ACCEPT_ZERO_REVOKED,
 		.listener = listener,
 		.segment = segment->handle,
 		.causes = SESSION_CAUSES,
@@ -413,7 +414,8 @@ static int kernel_connect(struct provider *pv, const struct pv_connect *connect,
 {
 	struct shmipc_connect req = {
 		.size = sizeof(req),
-		.flags = connect->check_uid ? SHMIPC_CONNECT_EXPECT_UID : 0,
+		.flags = SHMIPC_CONNECT_ZERO_REVOKED |
+			 (connect->check_uid ? SHMIPC_CONNECT_EXPECT_UID : 0),
 		.name = (uintptr_t)connect->name,
 		.expect_uid = connect->check_uid ? connect->expect_uid : 0,
 		.segment = connect->segment->handle,

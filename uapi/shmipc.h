@@ -7,7 +7,8 @@
  * longer struct than the module knows is accepted when the unknown tail is
  * zero, a shorter one (down to the size of the first version) is read as if
  * its missing tail were zero. Fields named @out_* are written by the module,
- * also when the caller's struct is shorter: what does not fit is left out.
+ * also when the caller's struct is shorter: what does not fit is left out. They mean
+ * something only when the request succeeded.
  * Layouts are the same for 32-bit callers.
  *
  * ABI changelog (SHMIPC_ABI):
@@ -36,7 +37,7 @@
  *	ESTALE		this attachment was handed over, or the endpoint is dead
  *	EPERM		called by a process that is not the endpoint's
  *	EPIPE		the peer is gone
- *	EEXIST		that slot is in use already
+ *	EEXIST		that slot is in use, or that segment granted already
  *	ENOTCONN	the session is not accepted yet
  *	EOWNERDEAD	reserved: an orphan holds the name
  *
@@ -164,7 +165,7 @@ struct shmipc_query {
  * @__reserved: 0
  *
  * Errors: EINVAL length 0 or over out_max_segment, EOVERFLOW, EDQUOT, ENOSPC,
- * ENOMEM, EINTR (killed while it allocated).
+ * ENOMEM, EINTR (killed while it allocated), ESTALE.
  */
 struct shmipc_seg_create {
 	__u32 size;
@@ -221,7 +222,8 @@ struct shmipc_seg_info {
  *	segment that came with CONNECT or ACCEPT.
  * @__reserved: 0
  *
- * Errors: ENOENT, EBADF, EINVAL slot, EEXIST slot in use, EPIPE.
+ * Errors: ENOENT, EBADF, EINVAL slot, EEXIST the slot is in use, or the segment is granted in this
+ * session already; ENOTCONN, EPIPE, ENOSPC the peer has no offsets left, ENOMEM.
  */
 struct shmipc_seg_grant {
 	__u32 size;
@@ -235,14 +237,15 @@ struct shmipc_seg_grant {
 /**
  * struct shmipc_seg_revoke - take a grant back
  *
- * When it returns, the peer's mappings of it are gone: a touch is SIGBUS.
+ * When it returns, the peer's mappings of it are gone: a touch is SIGBUS, or finds zeros where the
+ * peer asked for that (SHMIPC_CONNECT_ZERO_REVOKED).
  *
  * @size: sizeof(struct shmipc_seg_revoke)
  * @flags: 0
  * @session: the session
  * @slot: the slot that it was granted under
  *
- * Errors: ENOENT, EBADF.
+ * Errors: ENOENT, EBADF, EINVAL slot.
  */
 struct shmipc_seg_revoke {
 	__u32 size;
@@ -274,7 +277,7 @@ struct shmipc_seg_revoke {
  * Names are of the caller's network namespace.
  *
  * Errors: EINVAL name, backlog; EACCES; EADDRINUSE; EDQUOT the user has its share of all
- * listeners; ENOSPC; ENOMEM.
+ * listeners; ENOSPC; ENOMEM; ESTALE.
  */
 struct shmipc_bind {
 	__u32 size;
@@ -314,7 +317,8 @@ struct shmipc_peer {
  * Does not block: EAGAIN when none waits; SYNC tells when one comes.
  *
  * @size: sizeof(struct shmipc_accept)
- * @flags: SHMIPC_ACCEPT_HOME: the session is made on the endpoint behind @home_fd
+ * @flags: SHMIPC_ACCEPT_HOME: the session is made on the endpoint behind @home_fd.
+ *	SHMIPC_ACCEPT_ZERO_REVOKED: as SHMIPC_CONNECT_ZERO_REVOKED
  * @listener: the listener
  * @segment: a segment of the endpoint that gets the session; granted to the peer
  *	as slot 0 together with the acceptance
@@ -347,7 +351,8 @@ struct shmipc_accept {
 	struct shmipc_peer out_peer;
 };
 
-#define SHMIPC_ACCEPT_HOME	(1U << 0)
+#define SHMIPC_ACCEPT_HOME		(1U << 0)
+#define SHMIPC_ACCEPT_ZERO_REVOKED	(1U << 1)
 
 /**
  * struct shmipc_connect - ask a listener for a session
@@ -356,6 +361,9 @@ struct shmipc_accept {
  * @flags: SHMIPC_CONNECT_NONBLOCK: return at once; CAUSE_CONNECTED tells when it
  *	was accepted, CAUSE_PEER_CLOSED or CAUSE_PEER_DIED when it will not be.
  *	SHMIPC_CONNECT_EXPECT_UID: only a listener whose endpoint has @expect_uid.
+ *	SHMIPC_CONNECT_ZERO_REVOKED: what the peer granted in this session and takes back reads
+ *	as zeros from then on, where it is mapped; without, a touch is SIGBUS. For who reads
+ *	control words of a peer that it does not trust.
  * @name: pointer to the name
  * @name_len: bytes of it
  * @expect_uid: in the caller's user namespace; 0 without the flag
@@ -392,6 +400,7 @@ struct shmipc_connect {
 
 #define SHMIPC_CONNECT_NONBLOCK		(1U << 0)
 #define SHMIPC_CONNECT_EXPECT_UID	(1U << 1)
+#define SHMIPC_CONNECT_ZERO_REVOKED	(1U << 2)
 
 /* ---- events ------------------------------------------------------------- */
 
@@ -455,7 +464,9 @@ struct shmipc_ready {
  * @one: the notify entry when @notify is 0
  * @out_one: the event when @events is 0
  * @out_flags: SHMIPC_SYNC_INTERRUPTED a signal ended the wait, SHMIPC_SYNC_TIMED_OUT,
- *	SHMIPC_SYNC_NOTIFY_FAILED a notify entry was bad (then it did not wait)
+ *	SHMIPC_SYNC_NOTIFY_FAILED a notify entry was bad (then it did not wait),
+ *	SHMIPC_SYNC_ENDED something was rung, then the endpoint or the session of @wait_on
+ *	ended: the next call answers ESTALE or ENOENT
  * @out_errno: with NOTIFY_FAILED: the first entry's errno (positive), else 0
  * @out_index: with NOTIFY_FAILED: that entry's index
  * @__reserved: 0
@@ -490,6 +501,7 @@ struct shmipc_sync {
 #define SHMIPC_SYNC_INTERRUPTED		(1U << 0)
 #define SHMIPC_SYNC_TIMED_OUT		(1U << 1)
 #define SHMIPC_SYNC_NOTIFY_FAILED	(1U << 2)
+#define SHMIPC_SYNC_ENDED		(1U << 3)
 
 /* ---- CLOSE -------------------------------------------------------------- */
 
@@ -498,7 +510,8 @@ struct shmipc_sync {
  *
  * Closing a session ends every grant made through it by this side when
  * SHMIPC_CLOSE_REVOKE is set (the peer's mappings are zapped at once); without, the
- * peer keeps what it mapped until it closes too, charged to its user from now on.
+ * peer keeps what it mapped until it closes too, charged to its user from now on unless that would
+ * be over its cap.
  * Closing a segment drops the owner's right and mappings; peers it was granted to keep
  * theirs. Closing a listener refuses who still waits. Closing handle 0 ends the endpoint
  * in good order: peers get CAUSE_PEER_CLOSED and not CAUSE_PEER_DIED.

@@ -128,13 +128,17 @@ static void account_move(struct kunit *test)
 	shmipc_test_become(test, 1000, 1000);
 	KUNIT_EXPECT_EQ(test, shmipc_charge(from, 10), 0);
 	KUNIT_EXPECT_EQ(test, shmipc_charge(to, 5), 0);
-	/* An end never fails: over the cap of who inherits. */
-	shmipc_charge_move(from, to, 10);
-	KUNIT_EXPECT_EQ(test, atomic_long_read(&from->pages), 0L);
-	KUNIT_EXPECT_EQ(test, atomic_long_read(&to->pages), 15L);
+	/* Nobody can fill another's cap. */
+	KUNIT_EXPECT_FALSE(test, shmipc_charge_move(from, to, 6));
+	KUNIT_EXPECT_EQ(test, atomic_long_read(&from->pages), 10L);
+	KUNIT_EXPECT_EQ(test, atomic_long_read(&to->pages), 5L);
+	KUNIT_EXPECT_TRUE(test, shmipc_charge_move(from, to, 5));
+	KUNIT_EXPECT_EQ(test, atomic_long_read(&from->pages), 5L);
+	KUNIT_EXPECT_EQ(test, atomic_long_read(&to->pages), 10L);
 	KUNIT_EXPECT_EQ(test, atomic_long_read(&total_pages), 15L);
 	KUNIT_EXPECT_EQ(test, shmipc_charge(to, 1), -EDQUOT);
-	shmipc_uncharge(to, 15);
+	shmipc_uncharge(from, 5);
+	shmipc_uncharge(to, 10);
 	shmipc_user_put(to);
 	shmipc_user_put(from);
 	caps_restore(&old);
@@ -213,4 +217,4 @@ static struct kunit_case account_cases[] = {
 	{}
 };
 
-SHMIPC_TEST_SUITE(account_suite, "shmipc-account", account_cases);
+SHMIPC_TEST_SUITE(account);

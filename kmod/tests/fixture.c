@@ -12,6 +12,7 @@
 
 #include "../account.h"
 #include "fixture.h"
+#include "run.h"
 
 #define USER_SIZE	(3 * PAGE_SIZE)
 #define ALL_CAUSES	(SHMIPC_CAUSE_USER | SHMIPC_CAUSE_CONNECTED | \
@@ -21,6 +22,23 @@
 static struct mm_struct *suite_mm;
 
 static const struct file_operations no_fops;
+
+/* ---- suites of a module ---- */
+
+#ifdef MODULE
+#define SUITE_POINTER(name)	&shmipc_suite_##name,
+static struct kunit_suite *const suites[] = { SHMIPC_TEST_SUITES(SUITE_POINTER) };
+
+void shmipc_tests_run(void)
+{
+	__kunit_test_suites_init(suites, ARRAY_SIZE(suites));
+}
+
+void shmipc_tests_exit(void)
+{
+	__kunit_test_suites_exit((struct kunit_suite **)suites, ARRAY_SIZE(suites));
+}
+#endif
 
 /* ---- address space ---- */
 

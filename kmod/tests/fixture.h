@@ -50,16 +50,30 @@ void shmipc_test_suite_exit(struct kunit_suite *suite);
 int shmipc_test_init(struct kunit *test);
 void shmipc_test_exit(struct kunit *test);
 
-#define SHMIPC_TEST_SUITE(id, suite_name, cases)		\
-	static struct kunit_suite id = {			\
-		.name = suite_name,				\
+/* All of them, for run.h. */
+#define SHMIPC_TEST_SUITES(X)	\
+	X(account) X(handle) X(segment) X(view) X(mapping) X(ready) X(sync) X(listener) \
+	X(session) X(endpoint)
+
+#define SHMIPC_TEST_DECLARE(name)	extern struct kunit_suite shmipc_suite_##name;
+SHMIPC_TEST_SUITES(SHMIPC_TEST_DECLARE)
+
+#ifdef MODULE
+#define SHMIPC_TEST_REGISTER(id)
+#else
+#define SHMIPC_TEST_REGISTER(id)	kunit_test_suite(id)
+#endif
+
+#define SHMIPC_TEST_SUITE(object)				\
+	struct kunit_suite shmipc_suite_##object = {		\
+		.name = "shmipc-" #object,			\
 		.suite_init = shmipc_test_suite_init,		\
 		.suite_exit = shmipc_test_suite_exit,		\
 		.init = shmipc_test_init,			\
 		.exit = shmipc_test_exit,			\
-		.test_cases = cases,				\
+		.test_cases = object##_cases,			\
 	};							\
-	kunit_test_suite(id)
+	SHMIPC_TEST_REGISTER(shmipc_suite_##object)
 
 /* From here on, until the end of the case, the thread is a user without a capability. */
 void shmipc_test_become(struct kunit *test, uid_t uid, gid_t gid);

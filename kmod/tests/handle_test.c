@@ -49,7 +49,7 @@ static void handle_not_reused_soon(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, shmipc_handle_reserve(ep, &first), 0);
 	shmipc_handle_unreserve(ep, first);
-	for (i = 0; i < 100000; i++) {
+	for (i = 0; i < 1000; i++) {
 		if (shmipc_handle_reserve(ep, &h))
 			break;
 		shmipc_handle_unreserve(ep, h);
@@ -57,7 +57,7 @@ static void handle_not_reused_soon(struct kunit *test)
 			break;
 		cond_resched();
 	}
-	KUNIT_EXPECT_EQ(test, i, 100000U);
+	KUNIT_EXPECT_EQ(test, i, 1000U);
 }
 
 /* At the table's end it begins anew, and passes over what is in use. */
@@ -131,4 +131,4 @@ static struct kunit_case handle_cases[] = {
 	{}
 };
 
-SHMIPC_TEST_SUITE(handle_suite, "shmipc-handle", handle_cases);
+SHMIPC_TEST_SUITE(handle);

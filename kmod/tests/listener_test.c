@@ -258,6 +258,37 @@ static void listener_close_refuses(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, shmipc_test_connect(test, b, "kunit.refuse", 0), (long)-ENOENT);
 }
 
+/* A closed listener is nobody's share, however long its sessions last. */
+static void listener_close_uncharges(struct kunit *test)
+{
+	struct shmipc_test_pair p;
+
+	shmipc_test_pair(test, &p, "kunit.share");
+	KUNIT_EXPECT_EQ(test, atomic_long_read(&shmipc_test_ep(p.a)->user->listeners), 1L);
+	KUNIT_EXPECT_EQ(test, shmipc_test_close(test, p.a, p.listener, 0), 0L);
+	KUNIT_EXPECT_EQ(test, atomic_long_read(&shmipc_test_ep(p.a)->user->listeners), 0L);
+	KUNIT_EXPECT_EQ(test, shmipc_test_ring(test, p.b, p.sb, 1), 0L);
+}
+
+/* A connection that could not be accepted just now is told of again. */
+static void listener_requeue_rings(struct kunit *test)
+{
+	struct file *a = shmipc_test_open(test), *b = shmipc_test_open(test);
+	struct shmipc_accept arg = { .size = sizeof(arg), .meta = 8, .meta_len = 4 };
+	struct shmipc_connect c = {
+		.size = sizeof(c), .flags = SHMIPC_CONNECT_NONBLOCK, .name_len = 10, .meta_len = 4,
+	};
+
+	arg.listener = shmipc_test_bind(test, a, "kunit.ring", 2);
+	c.name = shmipc_test_user(test, "kunit.ring", 10);
+	c.meta = c.name;
+	KUNIT_ASSERT_EQ(test, shmipc_test_ioctl(test, b, SHMIPC_IOC_CONNECT, &c), 0L);
+	KUNIT_EXPECT_EQ(test, shmipc_test_causes(test, a, arg.listener), SHMIPC_CAUSE_ACCEPT);
+	KUNIT_EXPECT_EQ(test, shmipc_test_ioctl(test, a, SHMIPC_IOC_ACCEPT, &arg), (long)-EFAULT);
+	KUNIT_EXPECT_EQ(test, shmipc_test_causes(test, a, arg.listener), SHMIPC_CAUSE_ACCEPT);
+	KUNIT_EXPECT_GT(test, shmipc_test_accept(test, a, arg.listener, 0), 0L);
+}
+
 static struct kunit_case listener_cases[] = {
 	KUNIT_CASE(listener_name_bytes),
 	KUNIT_CASE(listener_name_length),
@@ -271,7 +302,9 @@ static struct kunit_case listener_cases[] = {
 	KUNIT_CASE(listener_in_order),
 	KUNIT_CASE(listener_quota),
 	KUNIT_CASE(listener_close_refuses),
+	KUNIT_CASE(listener_close_uncharges),
+	KUNIT_CASE(listener_requeue_rings),
 	{}
 };
 
-SHMIPC_TEST_SUITE(listener_suite, "shmipc-listener", listener_cases);
+SHMIPC_TEST_SUITE(listener);

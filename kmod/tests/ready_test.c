@@ -344,4 +344,4 @@ static struct kunit_case ready_cases[] = {
 	{}
 };
 
-SHMIPC_TEST_SUITE(ready_suite, "shmipc-ready", ready_cases);
+SHMIPC_TEST_SUITE(ready);

@@ -151,56 +151,110 @@ static void segment_charged(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_long_read(&user->pages), 0L);
 }
 
-/* The owner goes; the peer that was granted it keeps it, and pays from then on. */
-static void segment_heir_pays(struct kunit *test)
-{
-	struct shmipc_user *giver, *heir;
+/* The owner is uid 1000, whose segment of 3 pages uid 1001 is granted. */
+struct inherit {
 	struct shmipc_test_pair p;
+	struct shmipc_user *giver, *heir;
+	long seg;
+};
+
+static void inherit_init(struct kunit *test, struct inherit *in, const char *name)
+{
+	struct shmipc_test_pair *p = &in->p;
 	unsigned long addr;
 	u64 offset;
-	long seg;
-	u32 v;
 
 	shmipc_test_become(test, 1000, 1000);
-	p.a = shmipc_test_open(test);
-	giver = shmipc_test_ep(p.a)->user;
-	p.listener = shmipc_test_bind(test, p.a, "kunit.heir", 1);
-	seg = shmipc_test_segment(test, p.a, 3 * PAGE_SIZE, &offset);
-	addr = shmipc_test_mmap(p.a, offset, PAGE_SIZE, PROT_READ | PROT_WRITE);
+	p->a = shmipc_test_open(test);
+	in->giver = shmipc_test_ep(p->a)->user;
+	p->listener = shmipc_test_bind(test, p->a, name, 1);
+	in->seg = shmipc_test_segment(test, p->a, 3 * PAGE_SIZE, &offset);
+	addr = shmipc_test_mmap(p->a, offset, PAGE_SIZE, PROT_READ | PROT_WRITE);
 	KUNIT_EXPECT_EQ(test, shmipc_test_poke(addr, 77), 0);
 	shmipc_test_become(test, 1001, 1001);
-	p.b = shmipc_test_open(test);
-	heir = shmipc_test_ep(p.b)->user;
-	p.sb = shmipc_test_connect(test, p.b, "kunit.heir", 0);
-	p.sa = shmipc_test_accept(test, p.a, p.listener, seg);
-	KUNIT_ASSERT_GT(test, (s32)p.sa, 0);
-	addr = shmipc_test_mmap(p.b, shmipc_test_slot(test, p.b, p.sb, 0), PAGE_SIZE, PROT_READ);
-	KUNIT_EXPECT_EQ(test, atomic_long_read(&giver->pages), 3L);
-	KUNIT_EXPECT_EQ(test, shmipc_test_close(test, p.a, seg, 0), 0L);
-	KUNIT_EXPECT_EQ(test, atomic_long_read(&giver->pages), 0L);
-	KUNIT_EXPECT_EQ(test, atomic_long_read(&heir->pages), 3L);
-	KUNIT_EXPECT_EQ(test, shmipc_test_peek(addr, &v), 0);
-	KUNIT_EXPECT_EQ(test, v, 77U);
-	KUNIT_EXPECT_EQ(test, shmipc_test_close(test, p.b, p.sb, 0), 0L);
-	KUNIT_EXPECT_EQ(test, atomic_long_read(&heir->pages), 0L);
+	p->b = shmipc_test_open(test);
+	in->heir = shmipc_test_ep(p->b)->user;
+	p->sb = shmipc_test_connect(test, p->b, name, 0);
+	p->sa = shmipc_test_accept(test, p->a, p->listener, in->seg);
+	KUNIT_ASSERT_GT(test, (s32)p->sa, 0);
 }
 
-/* Granted twice: freed with the last grant, and not before. */
+static unsigned long inherit_map(struct kunit *test, struct inherit *in)
+{
+	return shmipc_test_mmap(in->p.b, shmipc_test_slot(test, in->p.b, in->p.sb, 0), PAGE_SIZE,
+				PROT_READ);
+}
+
+static void expect_pages(struct kunit *test, struct inherit *in, long giver, long heir)
+{
+	KUNIT_EXPECT_EQ(test, atomic_long_read(&in->giver->pages), giver);
+	KUNIT_EXPECT_EQ(test, atomic_long_read(&in->heir->pages), heir);
+}
+
+/* The owner goes; the peer that mapped it keeps it, and pays from then on. */
+static void segment_heir_pays(struct kunit *test)
+{
+	struct inherit in;
+	unsigned long addr;
+	u32 v;
+
+	inherit_init(test, &in, "kunit.heir");
+	addr = inherit_map(test, &in);
+	expect_pages(test, &in, 3, 0);
+	KUNIT_EXPECT_EQ(test, shmipc_test_close(test, in.p.a, in.seg, 0), 0L);
+	expect_pages(test, &in, 0, 3);
+	KUNIT_EXPECT_EQ(test, shmipc_test_peek(addr, &v), 0);
+	KUNIT_EXPECT_EQ(test, v, 77U);
+	KUNIT_EXPECT_EQ(test, shmipc_test_close(test, in.p.b, in.p.sb, 0), 0L);
+	expect_pages(test, &in, 0, 0);
+}
+
+/* Nobody can refuse a grant: what was never mapped is not paid for. */
+static void segment_unmapped_heir(struct kunit *test)
+{
+	struct inherit in;
+
+	inherit_init(test, &in, "kunit.unmapped");
+	KUNIT_EXPECT_EQ(test, shmipc_test_close(test, in.p.a, in.seg, 0), 0L);
+	expect_pages(test, &in, 3, 0);
+	/* Late is not too late. */
+	KUNIT_EXPECT_FALSE(test, IS_ERR_VALUE(inherit_map(test, &in)));
+	expect_pages(test, &in, 0, 3);
+}
+
+static void segment_heir_at_cap(struct kunit *test)
+{
+	struct inherit in;
+
+	inherit_init(test, &in, "kunit.cap");
+	inherit_map(test, &in);
+	/* As much as a cap below 2^62 pages can be exceeded by. */
+	atomic_long_add(1L << 62, &in.heir->pages);
+	KUNIT_EXPECT_EQ(test, shmipc_test_close(test, in.p.a, in.seg, 0), 0L);
+	expect_pages(test, &in, 3, 1L << 62);
+	atomic_long_sub(1L << 62, &in.heir->pages);
+}
+
+/* Granted in two sessions: freed with the last grant, and not before. */
 static void segment_last_grant(struct kunit *test)
 {
 	struct shmipc_test_pair p;
 	struct shmipc_segment *seg;
+	long s2, t2;
 
 	shmipc_test_pair(test, &p, "kunit.last");
+	s2 = shmipc_test_connect(test, p.b, "kunit.last", 0);
+	t2 = shmipc_test_accept(test, p.a, p.listener, p.ga);
+	KUNIT_ASSERT_GT(test, s2, 0L);
+	KUNIT_ASSERT_GT(test, t2, 0L);
 	seg = segment_of(p.a, p.ga);
 	KUNIT_ASSERT_NOT_NULL(test, seg);
-	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.a, p.sa, p.ga, 7), 0L);
 	KUNIT_EXPECT_EQ(test, seg->nr_grants, 2U);
 	shmipc_object_put(&seg->obj);
 	KUNIT_EXPECT_EQ(test, shmipc_test_close(test, p.a, p.ga, 0), 0L);
 	KUNIT_EXPECT_EQ(test, shmipc_test_revoke(test, p.a, p.sa, 0), 0L);
 	KUNIT_EXPECT_EQ(test, atomic_long_read(&shmipc_live[SHMIPC_LIVE_segments]), 2L);
-	KUNIT_EXPECT_EQ(test, shmipc_test_revoke(test, p.a, p.sa, 7), 0L);
+	KUNIT_EXPECT_EQ(test, shmipc_test_revoke(test, p.a, t2, 0), 0L);
 	KUNIT_EXPECT_EQ(test, atomic_long_read(&shmipc_live[SHMIPC_LIVE_segments]), 1L);
 }
 
@@ -230,9 +284,11 @@ static struct kunit_case segment_cases[] = {
 	KUNIT_CASE(segment_single_pages),
 	KUNIT_CASE(segment_charged),
 	KUNIT_CASE(segment_heir_pays),
+	KUNIT_CASE(segment_unmapped_heir),
+	KUNIT_CASE(segment_heir_at_cap),
 	KUNIT_CASE(segment_last_grant),
 	KUNIT_CASE(segment_info),
 	{}
 };
 
-SHMIPC_TEST_SUITE(segment_suite, "shmipc-segment", segment_cases);
+SHMIPC_TEST_SUITE(segment);

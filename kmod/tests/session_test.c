@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Included by session.c. The states of a session, and the grants made through it. */
+#include <linux/kthread.h>
+
 #include "fixture.h"
 
 static struct shmipc_session *session_of(struct kunit *test, struct file *file, u32 handle)
@@ -142,21 +144,27 @@ static void session_close_revokes(struct kunit *test)
 static void session_grant_errors(struct kunit *test)
 {
 	struct shmipc_test_pair p;
+	long ga2, gb2, ga3;
 
 	shmipc_test_pair(test, &p, "kunit.grants");
-	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.a, p.sa, p.ga, 0), (long)-EEXIST);
-	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.a, p.sa, p.ga, SHMIPC_SLOTS_MAX - 1), 0L);
-	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.a, p.sa, p.ga, SHMIPC_SLOTS_MAX),
+	ga2 = shmipc_test_segment(test, p.a, PAGE_SIZE, NULL);
+	ga3 = shmipc_test_segment(test, p.a, PAGE_SIZE, NULL);
+	gb2 = shmipc_test_segment(test, p.b, PAGE_SIZE, NULL);
+	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.a, p.sa, ga2, 0), (long)-EEXIST);
+	/* The offsets of the peer are not to be used up with one segment. */
+	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.a, p.sa, p.ga, 1), (long)-EEXIST);
+	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.a, p.sa, ga2, SHMIPC_SLOTS_MAX - 1), 0L);
+	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.a, p.sa, ga3, SHMIPC_SLOTS_MAX),
 			(long)-EINVAL);
 	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.a, p.sa, p.sa, 1), (long)-EBADF);
 	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.a, p.ga, p.ga, 1), (long)-EBADF);
-	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.a, 99999, p.ga, 1), (long)-ENOENT);
+	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.a, 99999, ga3, 1), (long)-ENOENT);
 	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.a, p.sa, 99999, 1), (long)-ENOENT);
 	KUNIT_EXPECT_EQ(test, shmipc_test_revoke(test, p.a, p.sa, 1), (long)-ENOENT);
 	KUNIT_EXPECT_EQ(test, shmipc_test_revoke(test, p.a, p.sa, SHMIPC_SLOTS_MAX),
 			(long)-EINVAL);
 	/* Slots are each direction's own. */
-	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.b, p.sb, p.gb, SHMIPC_SLOTS_MAX - 1), 0L);
+	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.b, p.sb, gb2, SHMIPC_SLOTS_MAX - 1), 0L);
 	KUNIT_EXPECT_EQ(test, atomic_long_read(&shmipc_live[SHMIPC_LIVE_grants]), 4L);
 }
 
@@ -174,14 +182,69 @@ static void session_grant_before_accept(struct kunit *test)
 static void session_slot_again(struct kunit *test)
 {
 	struct shmipc_test_pair p;
+	long seg;
 	int i;
 
 	shmipc_test_pair(test, &p, "kunit.again");
+	seg = shmipc_test_segment(test, p.a, PAGE_SIZE, NULL);
 	for (i = 0; i < 50; i++) {
-		KUNIT_ASSERT_EQ(test, shmipc_test_grant(test, p.a, p.sa, p.ga, 5), 0L);
+		KUNIT_ASSERT_EQ(test, shmipc_test_grant(test, p.a, p.sa, seg, 5), 0L);
 		KUNIT_ASSERT_EQ(test, shmipc_test_revoke(test, p.a, p.sa, 5), 0L);
 	}
-	KUNIT_EXPECT_EQ(test, atomic_long_read(&shmipc_live[SHMIPC_LIVE_views]), 4L);
+	KUNIT_EXPECT_EQ(test, atomic_long_read(&shmipc_live[SHMIPC_LIVE_views]), 5L);
+}
+
+/**
+ * struct dropper - a thread that ends the grant of slot 0
+ * @mine: it was the one who took it out
+ */
+struct dropper {
+	struct shmipc_side *granter;
+	struct task_struct *task;
+	bool mine;
+};
+
+static int drop_thread(void *arg)
+{
+	struct dropper *d = arg;
+
+	d->mine = slot_drop(d->granter, 0);
+	while (!kthread_should_stop())
+		schedule_timeout_interruptible(1);
+	return 0;
+}
+
+/* Two end one grant while a fault is in its middle: neither is done before the right is gone. */
+static void session_drop_waits(struct kunit *test)
+{
+	struct dropper d[2];
+	struct shmipc_session *s;
+	struct shmipc_view *view;
+	struct shmipc_test_pair p;
+	int i;
+
+	shmipc_test_pair(test, &p, "kunit.drop");
+	s = session_of(test, p.a, p.sa);
+	view = xa_load(&s->side[1].slots, 0);
+	KUNIT_ASSERT_NOT_NULL(test, view);
+	KUNIT_ASSERT_TRUE(test, shmipc_view_tryget(view));
+	down_read(&view->sem);
+	for (i = 0; i < 2; i++) {
+		d[i] = (struct dropper){ .granter = &s->side[1] };
+		d[i].task = kthread_run(drop_thread, &d[i], "shmipc-drop");
+		KUNIT_ASSERT_FALSE(test, IS_ERR(d[i].task));
+		while (READ_ONCE(d[i].task->__state) != TASK_UNINTERRUPTIBLE)
+			usleep_range(100, 200);
+	}
+	KUNIT_EXPECT_PTR_EQ(test, xa_load(&s->side[1].slots, 0), (void *)view);
+	KUNIT_EXPECT_NE(test, view->rights, 0U);
+	up_read(&view->sem);
+	for (i = 0; i < 2; i++)
+		kthread_stop(d[i].task);
+	KUNIT_EXPECT_EQ(test, d[0].mine + d[1].mine, 1);
+	KUNIT_EXPECT_EQ(test, view->rights, 0U);
+	shmipc_view_put(view);
+	session_put(s, 1);
 }
 
 static struct kunit_case session_cases[] = {
@@ -197,7 +260,8 @@ static struct kunit_case session_cases[] = {
 	KUNIT_CASE(session_grant_errors),
 	KUNIT_CASE(session_grant_before_accept),
 	KUNIT_CASE(session_slot_again),
+	KUNIT_CASE(session_drop_waits),
 	{}
 };
 
-SHMIPC_TEST_SUITE(session_suite, "shmipc-session", session_cases);
+SHMIPC_TEST_SUITE(session);

@@ -24,6 +24,16 @@ static struct shmipc_sync waiting(u64 timeout_ns)
 	};
 }
 
+static u64 wakeups(void)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += per_cpu(shmipc_totals, cpu).v[SHMIPC_TOTAL_wakeups];
+	return sum;
+}
+
 static void sync_times_out(struct kunit *test)
 {
 	struct file *file = shmipc_test_open(test);
@@ -402,8 +412,42 @@ static void sync_endpoint_ends(struct kunit *test)
 	other_end(test, &o[0]);
 	other_end(test, &o[1]);
 	KUNIT_EXPECT_EQ(test, o[0].ret, (long)-ESTALE);
-	/* Its session went with it; it may learn of either first. */
-	KUNIT_EXPECT_TRUE(test, o[1].ret == -ESTALE || o[1].ret == -ENOENT);
+	KUNIT_EXPECT_EQ(test, o[1].ret, (long)-ESTALE);
+}
+
+/* What was rung is told, and why the wait ended at the next call. */
+static void sync_ends_after_ring(struct kunit *test)
+{
+	struct shmipc_sync arg = waiting(30 * SECOND);
+	struct shmipc_test_pair p;
+	struct sync s = {};
+
+	shmipc_test_pair(test, &p, "kunit.after");
+	arg.nr_notify = 1;
+	s.arg = arg;
+	KUNIT_EXPECT_EQ(test, wait_ended(&s, -ESTALE), 0);
+	KUNIT_EXPECT_EQ(test, s.arg.out_flags, SHMIPC_SYNC_ENDED);
+	s.arg.nr_notify = 0;
+	KUNIT_EXPECT_EQ(test, wait_ended(&s, -ENOENT), -ENOENT);
+}
+
+/* A call that only rings wakes nobody of its own endpoint. */
+static void sync_ring_passes_nothing_on(struct kunit *test)
+{
+	struct shmipc_test_pair p;
+	struct other o;
+	u64 before;
+
+	shmipc_test_pair(test, &p, "kunit.passes");
+	other_start(test, &o, p.b, 0, p.sb);
+	/* Something is there that the waiter does not want. */
+	KUNIT_ASSERT_GT(test, shmipc_test_bind(test, p.b, "kunit.passes2", 1), 0L);
+	KUNIT_ASSERT_GT(test, shmipc_test_connect(test, p.b, "kunit.passes2", 0), 0L);
+	before = wakeups();
+	KUNIT_EXPECT_EQ(test, shmipc_test_ring(test, p.b, p.sb, 1), 0L);
+	KUNIT_EXPECT_EQ(test, wakeups(), before);
+	KUNIT_EXPECT_EQ(test, shmipc_test_ring(test, p.a, p.sa, 1), 0L);
+	other_end(test, &o);
 }
 
 static struct kunit_case sync_cases[] = {
@@ -425,7 +469,9 @@ static struct kunit_case sync_cases[] = {
 	KUNIT_CASE(sync_wake_is_not_eaten),
 	KUNIT_CASE(sync_session_closed),
 	KUNIT_CASE(sync_endpoint_ends),
+	KUNIT_CASE(sync_ends_after_ring),
+	KUNIT_CASE(sync_ring_passes_nothing_on),
 	{}
 };
 
-SHMIPC_TEST_SUITE(sync_suite, "shmipc-sync", sync_cases);
+SHMIPC_TEST_SUITE(sync);

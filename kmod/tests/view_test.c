@@ -1,178 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Included by view.c. What may be mapped, by whom, and that a revoked right is gone. */
-#include <linux/completion.h>
-#include <linux/kthread.h>
-#include <linux/sched/mm.h>
+/* Included by view.c. The place of views among an endpoint's offsets. */
+#include <linux/prandom.h>
 
 #include "fixture.h"
-
-#define RW	(PROT_READ | PROT_WRITE)
-
-static vm_flags_t flags_at(unsigned long addr)
-{
-	struct vm_area_struct *vma;
-	vm_flags_t flags;
-
-	mmap_read_lock(current->mm);
-	vma = find_vma(current->mm, addr);
-	flags = vma && vma->vm_start <= addr ? vma->vm_flags : 0;
-	mmap_read_unlock(current->mm);
-	return flags;
-}
-
-static void view_mmap_policy(struct kunit *test)
-{
-	struct file *file = shmipc_test_open(test);
-	u64 off;
-	long seg = shmipc_test_segment(test, file, 4 * PAGE_SIZE, &off);
-
-	KUNIT_ASSERT_GT(test, seg, 0L);
-	KUNIT_EXPECT_EQ(test, (long)vm_mmap(file, 0, PAGE_SIZE, RW, MAP_PRIVATE, off),
-			(long)-EINVAL);
-	KUNIT_EXPECT_EQ(test, shmipc_test_mmap(file, off, PAGE_SIZE, PROT_READ | PROT_EXEC),
-			(long)-EACCES);
-	KUNIT_EXPECT_EQ(test, shmipc_test_mmap(file, off + 4 * PAGE_SIZE, PAGE_SIZE, RW),
-			(long)-EINVAL);
-	KUNIT_EXPECT_EQ(test, shmipc_test_mmap(file, off, 5 * PAGE_SIZE, RW), (long)-EINVAL);
-	KUNIT_EXPECT_EQ(test, shmipc_test_mmap(file, off + PAGE_SIZE, 4 * PAGE_SIZE, RW),
-			(long)-EINVAL);
-	KUNIT_EXPECT_EQ(test, shmipc_test_mmap(file, off - PAGE_SIZE, 2 * PAGE_SIZE, RW),
-			(long)-EINVAL);
-	KUNIT_EXPECT_EQ(test, shmipc_test_mmap(file, PAGE_SIZE, PAGE_SIZE, PROT_READ),
-			(long)-EINVAL);
-	KUNIT_EXPECT_GT(test, shmipc_test_mmap(file, off, 4 * PAGE_SIZE, RW), 0L);
-	KUNIT_EXPECT_GT(test, shmipc_test_mmap(file, off + PAGE_SIZE, 3 * PAGE_SIZE, RW), 0L);
-}
-
-static void view_owner_flags(struct kunit *test)
-{
-	struct file *file = shmipc_test_open(test);
-	unsigned long addr;
-	u64 off;
-
-	shmipc_test_segment(test, file, PAGE_SIZE, &off);
-	addr = shmipc_test_mmap(file, off, PAGE_SIZE, RW);
-	KUNIT_EXPECT_EQ(test, flags_at(addr) & SHMIPC_VM_FLAGS, SHMIPC_VM_FLAGS);
-	KUNIT_EXPECT_EQ(test, flags_at(addr) & VM_MAYEXEC, 0UL);
-	KUNIT_EXPECT_NE(test, flags_at(addr) & VM_MAYWRITE, 0UL);
-}
-
-static u64 faults(void)
-{
-	u64 sum = 0;
-	int cpu;
-
-	for_each_possible_cpu(cpu)
-		sum += per_cpu(shmipc_totals, cpu).v[SHMIPC_TOTAL_faults];
-	return sum;
-}
-
-/* Nothing is in the page table before it is touched. */
-static void view_lazy(struct kunit *test)
-{
-	struct file *file = shmipc_test_open(test);
-	unsigned long addr;
-	u64 off, before;
-	u32 v;
-
-	shmipc_test_segment(test, file, 4 * PAGE_SIZE, &off);
-	before = faults();
-	addr = shmipc_test_mmap(file, off, 4 * PAGE_SIZE, RW);
-	KUNIT_EXPECT_EQ(test, faults(), before);
-	KUNIT_EXPECT_EQ(test, shmipc_test_peek(addr, &v), 0);
-	KUNIT_EXPECT_EQ(test, v, 0U);
-	KUNIT_EXPECT_EQ(test, faults(), before + 1);
-	/* One fault fills the whole window. */
-	KUNIT_EXPECT_EQ(test, shmipc_test_poke(addr + 3 * PAGE_SIZE, 5), 0);
-	KUNIT_EXPECT_EQ(test, faults(), before + 1);
-}
-
-static void view_peer_reads(struct kunit *test)
-{
-	struct shmipc_test_pair p;
-	struct shmipc_seg_info info = { .size = sizeof(info) };
-	unsigned long mine, theirs;
-	s64 off;
-	u32 v;
-
-	shmipc_test_pair(test, &p, "kunit.reads");
-	info.handle = p.ga;
-	KUNIT_ASSERT_EQ(test, shmipc_test_ioctl(test, p.a, SHMIPC_IOC_SEG_INFO, &info), 0L);
-	mine = shmipc_test_mmap(p.a, info.out_offset, PAGE_SIZE, RW);
-	off = shmipc_test_slot(test, p.b, p.sb, 0);
-	KUNIT_ASSERT_GT(test, off, 0LL);
-	KUNIT_EXPECT_EQ(test, shmipc_test_mmap(p.b, off, PAGE_SIZE, RW), (long)-EACCES);
-	theirs = shmipc_test_mmap(p.b, off, PAGE_SIZE, PROT_READ);
-	KUNIT_EXPECT_EQ(test, flags_at(theirs) & (VM_MAYWRITE | VM_MAYEXEC), 0UL);
-	KUNIT_EXPECT_EQ(test, shmipc_test_poke(mine, 0xabcd), 0);
-	KUNIT_EXPECT_EQ(test, shmipc_test_peek(theirs, &v), 0);
-	KUNIT_EXPECT_EQ(test, v, 0xabcdU);
-	KUNIT_EXPECT_EQ(test, shmipc_test_poke(theirs, 1), -EFAULT);
-	KUNIT_EXPECT_EQ(test, shmipc_test_peek(mine, &v), 0);
-	KUNIT_EXPECT_EQ(test, v, 0xabcdU);
-}
-
-/* Offsets are an endpoint's own: the owner's mean nothing to its peer. */
-static void view_of_another(struct kunit *test)
-{
-	struct file *a = shmipc_test_open(test), *b = shmipc_test_open(test);
-	u64 off;
-
-	shmipc_test_segment(test, a, PAGE_SIZE, &off);
-	KUNIT_EXPECT_EQ(test, shmipc_test_mmap(b, off, PAGE_SIZE, PROT_READ), (long)-EINVAL);
-}
-
-static void view_revoke_zaps(struct kunit *test)
-{
-	struct shmipc_test_pair p;
-	unsigned long addr;
-	s64 off;
-	u32 v;
-
-	shmipc_test_pair(test, &p, "kunit.zap");
-	off = shmipc_test_slot(test, p.b, p.sb, 0);
-	addr = shmipc_test_mmap(p.b, off, PAGE_SIZE, PROT_READ);
-	KUNIT_EXPECT_EQ(test, shmipc_test_peek(addr, &v), 0);
-	KUNIT_EXPECT_EQ(test, shmipc_test_revoke(test, p.a, p.sa, 0), 0L);
-	KUNIT_EXPECT_EQ(test, shmipc_test_peek(addr, &v), -EFAULT);
-	KUNIT_EXPECT_EQ(test, shmipc_test_slot(test, p.b, p.sb, 0), (s64)-ENOENT);
-	KUNIT_EXPECT_EQ(test, shmipc_test_mmap(p.b, off, PAGE_SIZE, PROT_READ), (long)-EINVAL);
-	KUNIT_EXPECT_EQ(test, shmipc_test_revoke(test, p.a, p.sa, 0), (long)-ENOENT);
-}
-
-/* A mapping made before, touched for the first time after the revoke. */
-static void view_revoke_before_touch(struct kunit *test)
-{
-	struct shmipc_test_pair p;
-	unsigned long addr;
-	u32 v;
-
-	shmipc_test_pair(test, &p, "kunit.late");
-	addr = shmipc_test_mmap(p.b, shmipc_test_slot(test, p.b, p.sb, 0), PAGE_SIZE, PROT_READ);
-	KUNIT_EXPECT_EQ(test, shmipc_test_revoke(test, p.a, p.sa, 0), 0L);
-	KUNIT_EXPECT_EQ(test, shmipc_test_peek(addr, &v), -EFAULT);
-}
-
-/* An old mapping does not come to life with another segment at its offset. */
-static void view_offset_reused(struct kunit *test)
-{
-	struct shmipc_test_pair p;
-	unsigned long old, fresh;
-	s64 off;
-	u32 v;
-
-	shmipc_test_pair(test, &p, "kunit.reuse");
-	off = shmipc_test_slot(test, p.b, p.sb, 0);
-	old = shmipc_test_mmap(p.b, off, PAGE_SIZE, PROT_READ);
-	KUNIT_EXPECT_EQ(test, shmipc_test_peek(old, &v), 0);
-	KUNIT_EXPECT_EQ(test, shmipc_test_revoke(test, p.a, p.sa, 0), 0L);
-	shmipc_test_ep(p.b)->view_cursor = off >> PAGE_SHIFT;
-	KUNIT_EXPECT_EQ(test, shmipc_test_grant(test, p.a, p.sa, p.ga, 3), 0L);
-	KUNIT_ASSERT_EQ(test, shmipc_test_slot(test, p.b, p.sb, 3), off);
-	fresh = shmipc_test_mmap(p.b, off, PAGE_SIZE, PROT_READ);
-	KUNIT_EXPECT_EQ(test, shmipc_test_peek(fresh, &v), 0);
-	KUNIT_EXPECT_EQ(test, shmipc_test_peek(old, &v), -EFAULT);
-}
 
 static void view_offsets(struct kunit *test)
 {
@@ -211,160 +41,86 @@ static void view_no_room(struct kunit *test)
 	KUNIT_EXPECT_NE(test, find_gap(ep, (OFFSET_END - OFFSET_FIRST) / 2), 0UL);
 }
 
-/* ---- revocation against faults ---- */
+/* The tree against a search from left to right. */
+#define MANY	200
 
-/**
- * struct toucher - a thread that maps, touches and unmaps without end
- * @mm: in this address space
- * @file: the peer's
- * @offset: of what is granted and revoked
- * @begun: a touch succeeded
- * @touched: how often
- * @refused: how often there was no right, at mmap or at the touch
- * @after: touches that succeeded though they began after the revoke had returned
- * @revoked: it has
- */
-struct toucher {
-	struct mm_struct *mm;
-	struct file *file;
-	s64 offset;
-	struct completion begun;
-	unsigned long touched, refused, after;
-	bool revoked;
-};
-
-static void touch_once(struct toucher *t)
+static unsigned long gap_by_hand(struct shmipc_endpoint *ep, unsigned long npages,
+				 unsigned long low)
 {
-	/* Pairs with the release after the revoke. */
-	bool late = smp_load_acquire(&t->revoked);
-	long addr = shmipc_test_mmap(t->file, t->offset, PAGE_SIZE, PROT_READ);
-	u32 v;
+	struct rb_node *n;
 
-	if (IS_ERR_VALUE(addr)) {
-		t->refused++;
-		return;
+	for (n = rb_first(&ep->views); n; n = rb_next(n)) {
+		if (view_end(view_at(n)) <= low)
+			continue;
+		if (view_at(n)->start > low && view_at(n)->start - low >= npages)
+			return low;
+		low = view_end(view_at(n));
 	}
-	if (shmipc_test_peek(addr, &v)) {
-		t->refused++;
-	} else {
-		t->touched++;
-		t->after += late;
-		complete(&t->begun);
+	return low;
+}
+
+static void check_tree(struct kunit *test, struct shmipc_endpoint *ep)
+{
+	struct shmipc_view *before = NULL;
+	struct rb_node *n;
+
+	for (n = rb_first(&ep->views); n; n = rb_next(n)) {
+		struct shmipc_view *view = view_at(n);
+		unsigned long most = view->gap;
+
+		KUNIT_ASSERT_GE(test, view->start, view_end(before));
+		KUNIT_ASSERT_EQ(test, view->gap, view->start - view_end(before));
+		if (n->rb_left)
+			most = max(most, view_at(n->rb_left)->max_gap);
+		if (n->rb_right)
+			most = max(most, view_at(n->rb_right)->max_gap);
+		KUNIT_ASSERT_EQ(test, view->max_gap, most);
+		before = view;
 	}
-	vm_munmap(addr, PAGE_SIZE);
 }
 
-static int touch(void *arg)
+static void view_tree(struct kunit *test)
 {
-	struct toucher *t = arg;
+	struct shmipc_endpoint *ep = shmipc_test_ep(shmipc_test_open(test));
+	struct shmipc_view *views = kunit_kcalloc(test, MANY, sizeof(*views), GFP_KERNEL);
+	struct rnd_state rnd;
+	int i, round;
 
-	kthread_use_mm(t->mm);
-	while (!kthread_should_stop()) {
-		touch_once(t);
-		cond_resched();
+	KUNIT_ASSERT_NOT_NULL(test, views);
+	prandom_seed_state(&rnd, 4711);
+	for (round = 0; round < 4000; round++) {
+		struct shmipc_view *view = &views[prandom_u32_state(&rnd) % MANY];
+		u32 r = prandom_u32_state(&rnd);
+
+		if (view->ep) {
+			view_unplace(view);
+			shmipc_endpoint_put(view->ep);
+			view->ep = NULL;
+		} else {
+			view->npages = 1 + (r & 0x1000 ? r % 1000 : r % 4);
+			if (r & 0x2000)
+				ep->view_cursor = OFFSET_FIRST + (r >> 16) % 5000;
+			KUNIT_ASSERT_EQ(test, shmipc_view_place(view, ep), 0);
+		}
+		KUNIT_ASSERT_EQ(test, gap_from(ep, r % 50 + 1, OFFSET_FIRST + (r >> 16) % 9000),
+				gap_by_hand(ep, r % 50 + 1, OFFSET_FIRST + (r >> 16) % 9000));
+		if (round % 50 == 0)
+			check_tree(test, ep);
 	}
-	kthread_unuse_mm(t->mm);
-	return 0;
-}
-
-static void view_revoke_against_faults(struct kunit *test)
-{
-	struct toucher t = { .mm = current->mm };
-	struct shmipc_test_pair p;
-	struct task_struct *task;
-	int round;
-
-	shmipc_test_pair(test, &p, "kunit.race");
-	t.file = p.b;
-	for (round = 1; round <= 20; round++) {
-		KUNIT_ASSERT_EQ(test, shmipc_test_grant(test, p.a, p.sa, p.ga, round), 0L);
-		t.offset = shmipc_test_slot(test, p.b, p.sb, round);
-		t.revoked = false;
-		init_completion(&t.begun);
-		task = kthread_run(touch, &t, "shmipc-touch");
-		KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-		KUNIT_EXPECT_NE(test, wait_for_completion_timeout(&t.begun, SHMIPC_TEST_LIMIT),
-				0UL);
-		KUNIT_EXPECT_EQ(test, shmipc_test_revoke(test, p.a, p.sa, round), 0L);
-		smp_store_release(&t.revoked, true);
-		usleep_range(1000, 2000);
-		kthread_stop(task);
+	for (i = 0; i < MANY; i++) {
+		if (!views[i].ep)
+			continue;
+		view_unplace(&views[i]);
+		shmipc_endpoint_put(views[i].ep);
 	}
-	kunit_info(test, "%lu touches, %lu refused", t.touched, t.refused);
-	KUNIT_EXPECT_EQ(test, t.after, 0UL);
-	KUNIT_EXPECT_GT(test, t.refused, 0UL);
-	/* The mappings held the file; their fput() comes later in kernel threads. */
-	flush_delayed_fput();
-}
-
-static int revoke_thread(void *arg)
-{
-	view_revoke(arg);
-	return 0;
-}
-
-/* A fault in its middle holds the revoke up, whose zap then finds what the fault has made. */
-static void view_revoke_waits_for_fault(struct kunit *test)
-{
-	struct file *file = shmipc_test_open(test);
-	struct task_struct *task;
-	struct shmipc_view *view;
-	u64 off;
-
-	shmipc_test_segment(test, file, PAGE_SIZE, &off);
-	view = view_find(shmipc_test_ep(file), off >> PAGE_SHIFT);
-	KUNIT_ASSERT_NOT_NULL(test, view);
-	down_read(&view->sem);
-	task = kthread_run(revoke_thread, view, "shmipc-revoke");
-	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-	get_task_struct(task);
-	while (READ_ONCE(task->__state) != TASK_UNINTERRUPTIBLE)
-		usleep_range(100, 200);
-	KUNIT_EXPECT_NE(test, view->rights, 0U);
-	up_read(&view->sem);
-	kthread_stop(task);
-	put_task_struct(task);
-	KUNIT_EXPECT_EQ(test, view->rights, 0U);
-	view_put(view);
-}
-
-/* A debugger may read what is mapped, and write nothing. */
-static void view_access(struct kunit *test)
-{
-	struct file *file = shmipc_test_open(test);
-	struct vm_area_struct *vma;
-	unsigned long addr;
-	u32 v = 0;
-	u64 off;
-
-	shmipc_test_segment(test, file, PAGE_SIZE, &off);
-	addr = shmipc_test_mmap(file, off, PAGE_SIZE, RW);
-	KUNIT_EXPECT_EQ(test, shmipc_test_poke(addr + 8, 4711), 0);
-	mmap_read_lock(current->mm);
-	vma = find_vma(current->mm, addr);
-	KUNIT_EXPECT_EQ(test, view_vm_access(vma, addr + 8, &v, 4, 0), 4);
-	KUNIT_EXPECT_EQ(test, v, 4711U);
-	KUNIT_EXPECT_EQ(test, view_vm_access(vma, addr + 8, &v, 4, FOLL_WRITE), -EACCES);
-	/* It stops at the page's end. */
-	KUNIT_EXPECT_EQ(test, view_vm_access(vma, addr + PAGE_SIZE - 2, &v, 4, 0), 2);
-	mmap_read_unlock(current->mm);
+	KUNIT_EXPECT_TRUE(test, RB_EMPTY_ROOT(&ep->views));
 }
 
 static struct kunit_case view_cases[] = {
-	KUNIT_CASE(view_mmap_policy),
-	KUNIT_CASE(view_owner_flags),
-	KUNIT_CASE(view_lazy),
-	KUNIT_CASE(view_peer_reads),
-	KUNIT_CASE(view_of_another),
-	KUNIT_CASE(view_revoke_zaps),
-	KUNIT_CASE(view_revoke_before_touch),
-	KUNIT_CASE(view_offset_reused),
 	KUNIT_CASE(view_offsets),
 	KUNIT_CASE(view_no_room),
-	KUNIT_CASE(view_revoke_against_faults),
-	KUNIT_CASE(view_revoke_waits_for_fault),
-	KUNIT_CASE(view_access),
+	KUNIT_CASE(view_tree),
 	{}
 };
 
-SHMIPC_TEST_SUITE(view_suite, "shmipc-view", view_cases);
+SHMIPC_TEST_SUITE(view);

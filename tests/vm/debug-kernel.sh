@@ -79,6 +79,7 @@ esac
 
 vm_need apt-get dpkg-deb flock tar xz
 mkdir -p "$base"
+# Held while it builds: who comes meanwhile waits, and finds it built.
 vm_lock kernel-debug
 if [[ ! -e $base/source/Makefile ]] || ! vm_fresh "$base/checked"; then
 	[[ ${SHMIPC_OFFLINE:-0} != 1 ]] || vm_die 'no kernel source in the cache and SHMIPC_OFFLINE=1'
@@ -91,7 +92,6 @@ if [[ ${1:-} == --source ]]; then
 fi
 kernel=$base/${source##*/source_}_$(grep -v '^#' "$config" | sha256sum | cut -c 1-12)
 if [[ ! -d $kernel ]]; then
-	# The compiler's word on the same lock: nobody builds it twice.
 	"$0" --build "$source" "$kernel.tmp"
 	rm -rf "$kernel"
 	mv "$kernel.tmp" "$kernel"

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* mapping.c - views in page tables: mmap, faults, debuggers. See view.h for what holds. */
+#include <linux/mm.h>
+
+#include "account.h"
+#include "endpoint.h"
+#include "segment.h"
+#include "view.h"
+
+static struct shmipc_view *view_of_vma(struct vm_area_struct *vma, unsigned long pgoff)
+{
+	struct shmipc_attachment *att = vma->vm_file->private_data;
+	struct shmipc_view *view = shmipc_view_find(att->ep, pgoff);
+
+	/* The VMA may be older than the view that has its offset now. */
+	if (view && view->id != (u64)(uintptr_t)vma->vm_private_data) {
+		shmipc_view_put(view);
+		return NULL;
+	}
+	return view;
+}
+
+#ifdef SHMIPC_HAVE_PTE_SPECIAL
+/**
+ * struct fill - page-table entries to make
+ * @vma: where
+ * @page: of the next entry
+ * @touched: the address that faulted
+ * @present: it has an entry now
+ */
+struct fill {
+	struct vm_area_struct *vma;
+	struct page **page;
+	unsigned long touched;
+	bool present;
+};
+
+static int fill_one(pte_t *pte, unsigned long addr, void *data)
+{
+	struct fill *fill = data;
+	unsigned long pfn = page_to_pfn(*fill->page++);
+
+	if (pte_none(ptep_get(pte)))
+		set_pte_at(fill->vma->vm_mm, addr, pte,
+			   pte_mkspecial(pfn_pte(pfn, fill->vma->vm_page_prot)));
+	if (addr == fill->touched)
+		fill->present = pte_present(ptep_get(pte));
+	return 0;
+}
+
+/* Page tables, before view->sem is taken: their allocation may wait for memory. */
+static vm_fault_t fill_prepare(struct vm_area_struct *vma, unsigned long start, unsigned long end)
+{
+	return apply_to_page_range(vma->vm_mm, start, end - start, NULL, NULL) ? VM_FAULT_OOM : 0;
+}
+
+/* A marker that userfaultfd left where a page should be can't be resolved here: not for ever. */
+static vm_fault_t fill_range(struct vm_area_struct *vma, struct page **page,
+			     unsigned long start, unsigned long end, unsigned long touched)
+{
+	struct fill fill = { .vma = vma, .page = page, .touched = touched };
+
+	if (apply_to_page_range(vma->vm_mm, start, end - start, fill_one, &fill))
+		return VM_FAULT_OOM;
+	return fill.present ? VM_FAULT_NOPAGE : VM_FAULT_SIGBUS;
+}
+#else
+static vm_fault_t fill_prepare(struct vm_area_struct *vma, unsigned long start, unsigned long end)
+{
+	return 0;
+}
+
+static vm_fault_t fill_range(struct vm_area_struct *vma, struct page **page,
+			     unsigned long start, unsigned long end, unsigned long touched)
+{
+	vm_fault_t ret = VM_FAULT_NOPAGE;
+
+	for (; start < end && ret == VM_FAULT_NOPAGE; start += PAGE_SIZE)
+		ret = vmf_insert_pfn(vma, start, page_to_pfn(*page++));
+	return ret;
+}
+#endif
+
+/* Fills what the VMA has of the page table that covers the address: 2 MiB at most. */
+static vm_fault_t view_fill(struct shmipc_view *view, struct vm_fault *vmf)
+{
+	u32 need = vmf->vma->vm_flags & VM_WRITE ? SHMIPC_RIGHT_WRITE : SHMIPC_RIGHT_READ;
+	struct vm_area_struct *vma = vmf->vma;
+	unsigned long addr = vmf->address & PAGE_MASK;
+	unsigned long start = max(addr & PMD_MASK, vma->vm_start);
+	unsigned long end = min((addr & PMD_MASK) + PMD_SIZE, vma->vm_end);
+	unsigned long first = vmf->pgoff - view->start - ((addr - start) >> PAGE_SHIFT);
+	vm_fault_t ret;
+
+	ret = fill_prepare(vma, start, end);
+	if (ret)
+		return ret;
+	ret = VM_FAULT_SIGBUS;
+	down_read(&view->sem);
+	if (view->rights & need)
+		ret = fill_range(vma, view->segment->pages + first, start, end, addr);
+	up_read(&view->sem);
+	return ret;
+}
+
+static vm_fault_t view_vm_fault(struct vm_fault *vmf)
+{
+	struct shmipc_view *view = view_of_vma(vmf->vma, vmf->pgoff);
+	vm_fault_t ret;
+
+	if (!view)
+		return VM_FAULT_SIGBUS;
+	shmipc_total_inc(faults);
+	ret = view_fill(view, vmf);
+	shmipc_view_put(view);
+	return ret;
+}
+
+/* Of a reader who would rather see zeros than a signal when its right is gone. */
+static vm_fault_t view_vm_fault_zero(struct vm_fault *vmf)
+{
+	struct page *zero = ZERO_PAGE(vmf->address);
+	unsigned long addr = vmf->address & PAGE_MASK;
+	vm_fault_t ret = view_vm_fault(vmf);
+
+	if (ret != VM_FAULT_SIGBUS)
+		return ret;
+	return fill_range(vmf->vma, &zero, addr, addr + PAGE_SIZE, addr);
+}
+
+/* One VMA more: a split, or a move that is about to end the other. */
+static void view_vm_open(struct vm_area_struct *vma)
+{
+	struct shmipc_view *view = view_of_vma(vma, vma->vm_pgoff);
+
+	if (!view)
+		return;
+	atomic_inc(&view->vmas);
+	shmipc_view_put(view);
+}
+
+static void view_vm_close(struct vm_area_struct *vma)
+{
+	struct shmipc_view *view = view_of_vma(vma, vma->vm_pgoff);
+
+	if (!view)
+		return;
+	atomic_dec(&view->vmas);
+	shmipc_view_put(view);
+}
+
+/* For debuggers, which cannot pin. They may read. */
+static int view_vm_access(struct vm_area_struct *vma, unsigned long addr, void *buf, int len,
+			  int write)
+{
+	unsigned long pgoff = ((addr - vma->vm_start) >> PAGE_SHIFT) + vma->vm_pgoff;
+	struct shmipc_view *view;
+	int ret = -EACCES;
+
+	if (write)
+		return -EACCES;
+	view = view_of_vma(vma, pgoff);
+	if (!view)
+		return -EACCES;
+	len = min_t(unsigned long, len, PAGE_SIZE - offset_in_page(addr));
+	down_read(&view->sem);
+	if (view->rights & SHMIPC_RIGHT_READ) {
+		memcpy(buf, page_address(view->segment->pages[pgoff - view->start]) +
+		       offset_in_page(addr), len);
+		ret = len;
+	}
+	up_read(&view->sem);
+	shmipc_view_put(view);
+	return ret;
+}
+
+static const struct vm_operations_struct view_vm_ops = {
+	.open = view_vm_open,
+	.close = view_vm_close,
+	.fault = view_vm_fault,
+	.access = view_vm_access,
+};
+
+static const struct vm_operations_struct view_vm_ops_zero = {
+	.open = view_vm_open,
+	.close = view_vm_close,
+	.fault = view_vm_fault_zero,
+	.access = view_vm_access,
+};
+
+static int mmap_check(const struct shmipc_view *view, struct vm_area_struct *vma, u32 rights)
+{
+	if (!rights || vma_pages(vma) > view->start + view->npages - vma->vm_pgoff)
+		return -EINVAL;
+	if (vma->vm_flags & VM_WRITE && !(rights & SHMIPC_RIGHT_WRITE))
+		return -EACCES;
+	return 0;
+}
+
+static int view_record(struct shmipc_view *view, struct vm_area_struct *vma)
+{
+	u32 rights = READ_ONCE(view->rights);
+	int err = mmap_check(view, vma, rights);
+
+	if (err)
+		return err;
+	if (atomic_inc_return(&view->vmas) > SHMIPC_VIEW_VMAS_MAX) {
+		atomic_dec(&view->vmas);
+		return -ENOSPC;
+	}
+	vm_flags_set(vma, SHMIPC_VM_FLAGS);
+	vm_flags_clear(vma, VM_MAYEXEC);
+	if (!(rights & SHMIPC_RIGHT_WRITE))
+		vm_flags_clear(vma, VM_MAYWRITE);
+	BUILD_BUG_ON(sizeof(vma->vm_private_data) < sizeof(view->id));
+	vma->vm_private_data = (void *)(uintptr_t)view->id;
+	vma->vm_ops = view->zero ? &view_vm_ops_zero : &view_vm_ops;
+	if (!READ_ONCE(view->mapped)) {
+		WRITE_ONCE(view->mapped, true);
+		shmipc_segment_settle(view->segment);
+	}
+	return 0;
+}
+
+/* Checks and records; the VMA is not yet where a revoke would find its entries. */
+int shmipc_view_mmap(struct shmipc_attachment *att, struct vm_area_struct *vma)
+{
+	struct shmipc_view *view;
+	int err;
+
+	err = shmipc_attachment_check(att);
+	if (err)
+		return err;
+	view = shmipc_view_find(att->ep, vma->vm_pgoff);
+	if (!view)
+		return -EINVAL;
+	err = view_record(view, vma);
+	shmipc_view_put(view);
+	return err;
+}
+
+#ifdef CONFIG_SHMIPC_KUNIT_TEST
+#include "tests/mapping_test.c"
+#endif
