@@ -8,19 +8,21 @@ CHECKS := check-quick check-native check-vm check-install check check-long
 $(CHECKS):
 	+@MAKE="$(MAKE)" tests/check.sh $(@:check-%=%)
 
-demo: deps all
-	@tests/demo.sh
-demo-vm: deps all
-	@tests/vm/demo.sh
-bench-vm: deps all
-	@tests/vm/bench.sh
-mutants:
+# Built by a make of its own, because under -j nothing else orders it after deps.
+demo demo-vm bench-vm: deps
+	+@$(MAKE) --no-print-directory all
+	@$($@_SCRIPT)
+demo_SCRIPT = tests/demo.sh
+demo-vm_SCRIPT = tests/vm/demo.sh
+bench-vm_SCRIPT = tests/vm/bench.sh
+mutants: deps
 	@MAKE="$(MAKE)" tests/mutants/run.sh
 
 deps:
 	@tests/deps.sh $(DEPS)
 demo: DEPS = build
 demo-vm bench-vm: DEPS = vm
+mutants: DEPS = $(if $(filter all,$(MUTANTS)),vm,native)
 
 # After a green check, its counts become those that later ones may not fall below.
 .PHONY: counts
