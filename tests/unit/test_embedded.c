@@ -652,7 +652,7 @@ static void need_root(void)
 {
 	if (!geteuid())
 		return;
-	print_message("skip: needs root to become another user\n");
+	print_message("skip: only root can become another user\n");
 	skip();
 }
 
