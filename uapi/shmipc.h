@@ -557,4 +557,43 @@ __SHMIPC_ASSERT(sizeof(struct shmipc_ready) == 16);
 __SHMIPC_ASSERT(sizeof(struct shmipc_sync) == 88);
 __SHMIPC_ASSERT(sizeof(struct shmipc_close) == 16);
 
+/* Where the module writes: a field that moves is another ABI, also when the size stays. */
+#define __SHMIPC_AT(name, field, offset) \
+	__SHMIPC_ASSERT(__builtin_offsetof(struct shmipc_##name, field) == (offset))
+
+__SHMIPC_AT(query, out_abi, 8);
+__SHMIPC_AT(query, out_abi_oldest, 12);
+__SHMIPC_AT(query, out_features, 16);
+__SHMIPC_AT(query, out_page_size, 24);
+__SHMIPC_AT(query, out_max_notify, 28);
+__SHMIPC_AT(query, out_max_segment, 32);
+__SHMIPC_AT(query, out_user_pages, 40);
+__SHMIPC_AT(query, out_user_pages_max, 48);
+__SHMIPC_AT(query, out_total_pages, 56);
+__SHMIPC_AT(query, out_total_pages_max, 64);
+__SHMIPC_AT(query, out_endpoints_max, 72);
+__SHMIPC_AT(query, out_sessions_max, 76);
+__SHMIPC_AT(query, out_version, 80);
+__SHMIPC_AT(seg_create, out_length, 16);
+__SHMIPC_AT(seg_create, out_offset, 24);
+__SHMIPC_AT(seg_create, out_handle, 32);
+__SHMIPC_AT(seg_info, out_length, 16);
+__SHMIPC_AT(seg_info, out_offset, 24);
+__SHMIPC_AT(seg_info, out_rights, 32);
+__SHMIPC_AT(seg_info, out_grants, 36);
+__SHMIPC_AT(bind, out_handle, 44);
+__SHMIPC_AT(accept, out_meta_len, 44);
+__SHMIPC_AT(accept, out_session, 48);
+__SHMIPC_AT(accept, out_peer, 56);
+__SHMIPC_AT(connect, out_session, 60);
+__SHMIPC_AT(connect, out_peer, 64);
+__SHMIPC_AT(sync, out_nr_events, 36);
+__SHMIPC_AT(sync, out_one, 56);
+__SHMIPC_AT(sync, out_flags, 72);
+__SHMIPC_AT(sync, out_errno, 76);
+__SHMIPC_AT(sync, out_index, 80);
+__SHMIPC_AT(anchor, state, 4);
+__SHMIPC_AT(ready, handle, 8);
+__SHMIPC_AT(ready, causes, 12);
+
 #endif /* _UAPI_LINUX_SHMIPC_H */
