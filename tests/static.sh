@@ -53,6 +53,9 @@ version_everywhere() {
 	[[ $v == "$version" ]] || { echo "dkms.conf: $v"; bad=1; }
 	v=$(sed -n 's/^## \([0-9][0-9.]*\).*/\1/p' CHANGELOG.md | head -n 1)
 	[[ $v == "$version" ]] || { echo "CHANGELOG.md: newest entry is $v"; bad=1; }
+	for v in docs/man/*; do
+		grep -q "^\.TH [A-Z-]* [1-8] \"[^\"]*\" \"shmipc $version\"" "$v" || { echo "$v: another version"; bad=1; }
+	done
 	for tool in "$BUILD"/tools/*; do
 		[[ -x $tool ]] || continue
 		v=$("$tool" --version 2>&1 | head -n 1) || true
@@ -96,15 +99,38 @@ shell_clean() {
 	shellcheck -x "${files[@]}"
 }
 
-t uapi-gnu99 compile uapi/shmipc.h -std=gnu99 -x c
-t uapi-c11 compile uapi/shmipc.h -std=c11 -pedantic -x c
+# totals WANTED PART LABEL PASSED: what a check of one suite makes of a list of floors.
+totals() {
+	echo "$3|$4|0|0" >"$tmp/results"
+	if "$tmp/total.sh" "$2" "$tmp/results"; then
+		[[ $1 == good ]]
+	else
+		[[ $1 == bad ]]
+	fi
+}
+
+floors() {
+	cp tests/total.sh "$tmp/"
+	printf '%s\n' '# a list' 'check|a suite|5' 'check|other|3' 'long|a suite|7' >"$tmp/counts.list"
+	totals good quick 'a suite' 5
+	totals bad quick 'a suite' 4
+	totals good long 'a suite' 7
+	totals bad long 'a suite' 6
+	totals bad check 'a suite' 5 # the other one was not run
+	totals good quick unlisted 1
+}
+
+for std in gnu99 c99 c11; do
+	t "uapi-$std" compile uapi/shmipc.h -std=$std -pedantic -x c
+	t "uapi-m32-$std" compile uapi/shmipc.h "${m32[@]}" -std=$std -pedantic -x c
+done
 t uapi-c++17 compile uapi/shmipc.h -std=c++17 -x c++
-t uapi-m32-gnu99 compile uapi/shmipc.h "${m32[@]}" -std=gnu99 -x c
 t uapi-m32-c++17 compile uapi/shmipc.h "${m32[@]}" -std=c++17 -x c++
 t public-c11 compile shmipc/shmipc.h -std=c11 -pedantic -x c
 t public-c++17 compile shmipc/shmipc.h -std=c++17 -pedantic -x c++
 t exports-prefixed exports_prefixed
 t exports-declared exports_declared
+t floors-of-other-checks floors
 t version-everywhere version_everywhere
 t spdx-every-file spdx
 t shellcheck shell_clean

@@ -173,6 +173,7 @@ static void test_query(void **state)
 	assert_true(q.out_features & SHMIPC_FEATURE_STREAMS);
 	assert_true(q.out_user_pages_max > 0 && q.out_total_pages_max > q.out_user_pages_max);
 	assert_true(memchr(q.out_version, 0, sizeof(q.out_version)) != NULL);
+	assert_string_equal((char *)q.out_version, SHMIPC_VERSION);
 	must(abi_seg_create(ep.fd, 5 * ABI_PAGE, &seg));
 	must(abi_query(ep.fd, &after));
 	assert_true(after.out_user_pages == q.out_user_pages + 5);
