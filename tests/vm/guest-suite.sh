@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 #
-# guest-suite.sh: in the guest, run each program of /t/tests alone and look at what it left behind. Started by suite.sh,
-# which sums the lines "PROGRAM NAME: N passed, N failed, N skipped, N s". What fails a program, apart from its
+# guest-suite.sh: in the guest, run each program of /t/tests, and each script of /t/tree/tests, alone and look at what it
+# left behind. Started by suite.sh, which sums the lines "PROGRAM NAME: N passed, N failed, N skipped, N s". What fails a program, apart from its
 # tests: a crash, no end, no or lost results, a bad line in the kernel log, a live object or page still counted.
 
 counters=/sys/kernel/debug/shmipc/counters
@@ -160,9 +160,9 @@ load()
 	summary 0
 }
 
-export SHMIPC_PROVIDER=kernel CMOCKA_MESSAGE_OUTPUT=TAP LD_LIBRARY_PATH=/t/lib
+export SHMIPC_PROVIDER=kernel CMOCKA_MESSAGE_OUTPUT=TAP LD_LIBRARY_PATH=/t/lib PATH="/t/bin:$PATH"
 load
-for program in /t/tests/*; do
+for program in /t/tests/* /t/tree/tests/*/test_*.sh; do
 	[ -f "$program" ] && [ -x "$program" ] && run_program "$program"
 done
 unload

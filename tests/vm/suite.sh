@@ -3,8 +3,8 @@
 #
 # suite.sh FLAVOUR BUILDDIR: the integration tests over the kernel provider, in one VM with that kernel.
 #
-# Builds the module, boots, runs every executable of BUILDDIR/tests/integration and tests/kernel (guest-suite.sh tells how) and
-# prints a line for each and, last, "kernel RELEASE: N passed, N failed, N skipped". Loading and unloading the
+# Builds the module, boots, runs every executable of BUILDDIR/tests/integration and tests/kernel and every test_*.sh of
+# the sources' folders of these names, with BUILDDIR's tools and examples (guest-suite.sh tells how), and prints a line for each and, last, "kernel RELEASE: N passed, N failed, N skipped". Loading and unloading the
 # module count as one each. A program that the guest never reported is a failure, and so is a VM that failed.
 # The kernel log stays in BUILDDIR/vm/FLAVOUR/kernel.log.
 # SHMIPC_TEST_TIMEOUT: seconds a program (120); SHMIPC_VM_MEM: MiB (1024); SHMIPC_VM_SRC: another source tree.
@@ -35,6 +35,29 @@ stage()
 		[[ -f $file && -x $file ]] || continue
 		cp "$file" "$tmp/t/tests/"
 		basename "$file"
+	done
+	stage_scripts
+}
+
+# A tree as the scripts expect it, and what they need that busybox has not, or not with these options.
+stage_scripts()
+{
+	local file dir tree=$tmp/t/tree
+
+	mkdir -p "$tree/tests" "$tree/build" "$tmp/t/bin"
+	for file in "$src"/tests/{integration,kernel}/test_*.sh; do
+		[[ -f $file ]] || continue
+		dir=$(basename "$(dirname "$file")")
+		mkdir -p "$tree/tests/$dir"
+		cp "$file" "$tree/tests/$dir/"
+		basename "$file"
+	done
+	cp "$vm_dir/../tap.sh" "$tree/tests/"
+	for dir in tools examples; do
+		[[ ! -d $build/$dir ]] || cp -R "$build/$dir" "$tree/build/"
+	done
+	for file in bash dd tail timeout; do
+		cp "$(command -v "$file")" "$tmp/t/bin/"
 	done
 }
 
