@@ -3,7 +3,8 @@
  * stream_load [-n STREAMS] [-c SESSIONS] [-s SECONDS] [-b BYTES] [NAME]: load for stream_server
  *
  * Keeps one request under way on each stream, checks every byte of each reply, prints the requests
- * a second. Exits with 0 if every request was answered, and rightly.
+ * a second, and at the end how many were under way at once at most. Exits with 0 if every request
+ * was answered, and rightly.
  * cc stream_load.c -lshmipc
  */
 #include <errno.h>
@@ -31,7 +32,7 @@ static long nr_streams = 500, nr_sessions = 1, seconds = 10, bytes = 64;
 static struct shmipc_endpoint *endpoint;
 static struct stream *streams;
 static uint64_t requests, replies;
-static long outstanding;
+static long outstanding, most;
 static bool stopping;
 
 static void die(const char *what, int error)
@@ -70,7 +71,8 @@ static void request(struct stream *stream)
 		die("write", n < 0 ? (int)n : -EIO);
 	stream->number = requests++;
 	stream->waiting = true;
-	outstanding++;
+	if (++outstanding > most)
+		most = outstanding;
 }
 
 static void reply(struct stream *stream)
@@ -190,8 +192,8 @@ int main(int argc, char **argv)
 	run(now_ns() + PATIENCE);
 	if (outstanding)
 		die("replies are missing", -ETIMEDOUT);
-	printf("%llu requests on %ld streams of %ld sessions, all answered\n",
-	       (unsigned long long)replies, nr_streams, nr_sessions);
+	printf("%llu requests on %ld streams of %ld sessions, up to %ld at once, all answered\n",
+	       (unsigned long long)replies, nr_streams, nr_sessions, most);
 	shmipc_close(endpoint);
 	return 0;
 }

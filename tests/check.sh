@@ -66,6 +66,8 @@ suite() {
 quick() {
 	suite embedded ''
 	SHMIPC_PROVIDER=embedded step cat run cat tests/integration/test_cat.sh || true
+	SHMIPC_PROVIDER=embedded step examples run examples tests/integration/test_examples.sh \
+		tests/test_demo.sh || true
 	step static run static tests/static.sh || true
 }
 

@@ -6,13 +6,13 @@
 # With the provider that this machine has; SHMIPC_PROVIDER forces one.
 #
 # SHMIPC_DEMO_INPUT=FILE sends that file instead of an archive of a part of /usr;
-# `demo.sh --make-input FILE` only makes that archive.
+# `demo.sh --make-input FILE` only makes that archive. SHMIPC_DEMO_LEAST: bytes that are enough.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 bin=$(realpath "${BUILD:-build}")
 name=demo-$$
-least=100000000
+least=${SHMIPC_DEMO_LEAST:-100000000}
 tmp=$(mktemp -d)
 pids=()
 

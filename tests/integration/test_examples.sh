@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+#
+# The example programs and shmipc-perf do what they say, with whichever provider is in force.
+# Prints TAP.
+set -euo pipefail
+
+cd "$(dirname "$0")/../.."
+# shellcheck source=tests/tap.sh
+. tests/tap.sh
+bin=$(realpath "${BUILD:-build}")
+channel=examples-$$
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+# start PROGRAM ARGUMENT...: a server, which ends with the test that started it.
+start() {
+	"$@" &
+	server=$!
+	trap 'kill "$server" 2>/dev/null || true' EXIT
+}
+
+# until_served COMMAND...: its server was started just now and may not have the name yet.
+until_served() {
+	for _ in {1..300}; do
+		"$@" >"$tmp/out" 2>"$tmp/err" && return
+		grep -q 'nobody listens' "$tmp/err" || break
+		sleep 0.1
+	done
+	cat "$tmp/err"
+	return 1
+}
+
+greeter() {
+	start "$bin/examples/greeter_server" "$channel" 2
+	until_served "$bin/examples/greeter_client" shmipc "$channel"
+	[[ $(<"$tmp/out") == 'Hello, shmipc!' ]]
+	until_served "$bin/examples/greeter_client" "$(printf %063d 7)" "$channel"
+	[[ $(<"$tmp/out") == "Hello, $(printf %063d 7)!" ]]
+	wait "$server"
+}
+
+greeter_refuses() {
+	local rc=0
+	"$bin/examples/greeter_client" "$(printf %064d 7)" "$channel" || rc=$?
+	((rc == 2))
+	rc=0
+	"$bin/examples/greeter_client" shmipc "$channel" 2>"$tmp/err" || rc=$?
+	cat "$tmp/err"
+	((rc == 1))
+	grep -q "^connect: nobody listens on \"$channel\"" "$tmp/err"
+}
+
+# load SECONDS STREAMS SESSIONS BYTES: all streams have a request under way at once, all of them
+# are answered by the one thread of the server, and each second has its line.
+load() {
+	start "$bin/examples/stream_server" "$channel"
+	until_served timeout 50 "$bin/examples/stream_load" -s "$1" -n "$2" -c "$3" -b "$4" "$channel"
+	cat "$tmp/out"
+	[[ $(sed -n 's/^Threads:[^0-9]*//p' "/proc/$server/status") == 1 ]]
+	[[ $(wc -l <"$tmp/out") == $(($1 + 1)) ]]
+	[[ $(grep -cE '^[1-9][0-9]* requests/s$' "$tmp/out") == "$1" ]]
+	[[ $(tail -n 1 "$tmp/out") =~ ^([0-9]+)\ requests\ on\ $2\ streams\ of\ $3\ sessions,\ up\ to\ $2\ at\ once,\ all\ answered$ ]]
+	# Each stream was answered in the first round, and the seconds' sum is not more than all.
+	((BASH_REMATCH[1] >= $2))
+	awk -v all="${BASH_REMATCH[1]}" '/requests\/s$/ { sum += $1 } END { exit sum > all }' "$tmp/out"
+}
+
+perf_line='^%s +%s bytes +[1-9][0-9]* ns a round trip \([1-9][0-9]* to [1-9][0-9]*\)$'
+
+perf_all() {
+	local name n=0 re
+	timeout 50 "$bin/tools/shmipc-perf" -n 200 -r 3 -s 4096 >"$tmp/out"
+	cat "$tmp/out"
+	for name in shmipc unix eventfd futex; do
+		n=$((n + 1))
+		# shellcheck disable=SC2059 # the format is a constant
+		printf -v re "$perf_line" "$name" 4096
+		[[ $(sed -n ${n}p "$tmp/out") =~ $re ]]
+	done
+	re='^shmipc: [1-9][0-9]* unix: [1-9][0-9]* eventfd: [1-9][0-9]* futex: [1-9][0-9]* ns per round trip$'
+	[[ $(sed -n 5p "$tmp/out") =~ $re ]]
+	[[ $(wc -l <"$tmp/out") == 5 ]]
+}
+
+perf_one() {
+	local re
+	timeout 50 "$bin/tools/shmipc-perf" -n 200 -r 1 shmipc >"$tmp/out"
+	cat "$tmp/out"
+	# shellcheck disable=SC2059 # the format is a constant
+	printf -v re "$perf_line" shmipc 64
+	[[ $(<"$tmp/out") =~ $re ]]
+}
+
+perf_refuses() {
+	local words rc
+	for words in '-s 7' '-s 0' '-n 0' '-r 0' '-r 102' '-x'; do
+		rc=0
+		# shellcheck disable=SC2086 # words
+		"$bin/tools/shmipc-perf" $words >"$tmp/out" 2>"$tmp/err" || rc=$?
+		[[ $rc == 2 && ! -s $tmp/out ]] || { echo "'$words': $rc"; return 1; }
+	done
+}
+
+t greeter greeter
+t greeter-refuses greeter_refuses
+t load-500-streams load 2 500 1 64
+t load-5-sessions load 1 500 5 1000
+t perf-all perf_all
+t perf-one perf_one
+t perf-refuses perf_refuses
+tap_end
