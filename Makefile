@@ -54,7 +54,7 @@ LIB_LINKS := $(B)/lib/libshmipc.so.$(MAJOR) $(B)/lib/libshmipc.so
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all lib tools examples tests FORCE
-all: lib tools examples
+all: lib tools examples man
 
 lib: $(if $(LIB_SRC),$(LIB_A) $(LIB_SO) $(LIB_LINKS) $(LIB_PC))
 tools: $(TOOLS:%=$(B)/tools/%)
@@ -126,7 +126,7 @@ clean:
 help:
 	@sed -n 's/^##  *//p' $(filter-out %.d,$(MAKEFILE_LIST))
 
-##  all            (default) library, tools and examples
+##  all            (default) library, tools, examples and man pages
 ##  tests          the native test programs
 ##  clean          remove $(BUILD)
 ##  Variables: VARIANT=asan|tsan|cov|lto|O0|O3|clang-NN|gcc-NN, PREFIX, LIBDIR, DESTDIR, BUILD, CFLAGS

@@ -12,7 +12,7 @@ packages() {
 	build) echo gcc libc6-dev make pkg-config libmnl-dev ;;
 	# gcc-N-multilib rather than gcc-multilib, which conflicts with the cross compilers.
 	native) packages build
-		echo g++ binutils git libcmocka-dev shellcheck "gcc-${gcc_major%%.*}-multilib" ;;
+		echo g++ binutils git libcmocka-dev shellcheck groff-base "gcc-${gcc_major%%.*}-multilib" ;;
 	vm) packages native
 		echo qemu-system-x86 busybox-static cpio kmod procps apt debian-archive-keyring \
 			debootstrap mount libelf1 libssl3 ;;

@@ -41,6 +41,23 @@ exports_declared() {
 	return $bad
 }
 
+# Whatever is exported has a page with its prototype, and troff finds nothing wrong with any page.
+man_pages() {
+	local page s bad=0 said
+	for s in $(symbols "$BUILD/lib/libshmipc.so"); do
+		grep -qE "^[a-z].*[ *]$s\(.*[;,]$" "$BUILD/man/$s.3" || { echo "no page: $s"; bad=1; }
+		grep -qxF ".BR $s (3)" "$BUILD/man/shmipc.7" || { echo "not in shmipc(7): $s"; bad=1; }
+	done
+	for s in "$BUILD"/tools/*; do
+		[[ ! -x $s || -e docs/man/$(basename "$s").1 ]] || { echo "no page: $s"; bad=1; }
+	done
+	for page in docs/man/* "$BUILD"/man/*.[37]; do
+		said=$(groff -man -Tutf8 -ww -z "$page" 2>&1)
+		[[ -z $said ]] || { echo "$page: $said"; bad=1; }
+	done
+	return $bad
+}
+
 version_everywhere() {
 	local so bad=0 v tool
 	so=$(objdump -p "$BUILD/lib/libshmipc.so" | awk '/SONAME/ { print $2 }')
@@ -53,8 +70,8 @@ version_everywhere() {
 	[[ $v == "$version" ]] || { echo "dkms.conf: $v"; bad=1; }
 	v=$(sed -n 's/^## \([0-9][0-9.]*\).*/\1/p' CHANGELOG.md | head -n 1)
 	[[ $v == "$version" ]] || { echo "CHANGELOG.md: newest entry is $v"; bad=1; }
-	for v in docs/man/*; do
-		grep -q "^\.TH [A-Z-]* [1-8] \"[^\"]*\" \"shmipc $version\"" "$v" || { echo "$v: another version"; bad=1; }
+	for v in docs/man/* "$BUILD"/man/*.[37]; do
+		grep -q "^\.TH [A-Z_-]* [1-8] \"[^\"]*\" \"shmipc $version\"" "$v" || { echo "$v: another version"; bad=1; }
 	done
 	for tool in "$BUILD"/tools/*; do
 		[[ -x $tool ]] || continue
@@ -131,6 +148,7 @@ t public-c++17 compile shmipc/shmipc.h -std=c++17 -pedantic -x c++
 t exports-prefixed exports_prefixed
 t exports-declared exports_declared
 t floors-of-other-checks floors
+t man-pages man_pages
 t version-everywhere version_everywhere
 t spdx-every-file spdx
 t shellcheck shell_clean

@@ -8,7 +8,18 @@ MANDIR = $(PREFIX)/share/man
 UDEVDIR ?= $(PREFIX)/lib/udev/rules.d
 MODLOADDIR ?= $(PREFIX)/lib/modules-load.d
 
-MAN_PAGES := $(wildcard docs/man/*.[1-8])
+# Pages of the library are made from the comments of its header.
+HEADER := lib/include/shmipc/shmipc.h
+LIB_PAGES := $(B)/man/shmipc.7 $(patsubst %,$(B)/man/%.3,\
+	$(shell sed -nE 's,^(/\*\*| \*) (struct )?(shmipc_[a-z_]+) - .*,\3,p' $(HEADER)))
+$(B)/man/made: tools/man.awk $(HEADER) VERSION
+	@mkdir -p $(@D)
+	@rm -f $(@D)/*
+	awk -v dir=$(@D) -v version=$(VERSION) -f tools/man.awk $(HEADER)
+	@touch $@
+$(LIB_PAGES): $(B)/man/made
+
+MAN_PAGES := $(wildcard docs/man/*.[1-8]) $(LIB_PAGES)
 man_target = $(MANDIR)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 
 # Each entry is MODE:SOURCE:TARGET.
@@ -30,8 +41,9 @@ INSTALL_DIRS = $(INCDIR)/shmipc $(INCDIR)/linux $(LIBDIR)/pkgconfig $(UDEVDIR) \
 
 field = $(word $(1),$(subst :, ,$(2)))
 
-.PHONY: install uninstall
-install: lib tools
+.PHONY: man install uninstall
+man: $(LIB_PAGES)
+install: lib tools man
 	@set -e; $(foreach e,$(INSTALL_LIST),$(INSTALL) -D -m $(call field,1,$e) \
 		$(call field,2,$e) $(DESTDIR)$(call field,3,$e);)
 	ln -sfn libshmipc.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libshmipc.so.$(MAJOR)

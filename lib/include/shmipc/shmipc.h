@@ -453,8 +453,10 @@ void shmipc_stream_close(struct shmipc_stream *stream);
 const char *shmipc_strerror(int error);
 
 /**
- * shmipc_last_error - a sentence about this thread's last failed open, listen, connect, accept
- * or memory request, with the next step to take; "" if there was none. Valid until the next call.
+ * shmipc_last_error - a sentence about this thread's last failure, with the next step to take
+ *
+ * Of open, listen, connect, accept and requests for memory; "" if there was none. Valid until
+ * the next call.
  */
 const char *shmipc_last_error(void);
 
