@@ -53,10 +53,11 @@ stage_scripts()
 		basename "$file"
 	done
 	cp "$vm_dir/../tap.sh" "$tree/tests/"
+	cp -R "$vm_dir/../../docs" "$tree/"
 	for dir in tools examples; do
 		[[ ! -d $build/$dir ]] || cp -R "$build/$dir" "$tree/build/"
 	done
-	for file in bash dd tail timeout; do
+	for file in bash dd kmod tail timeout; do
 		cp "$(command -v "$file")" "$tmp/t/bin/"
 	done
 }
