@@ -65,6 +65,26 @@ static inline int abi_ioctl(int fd, unsigned long nr, void *arg)
 	return ioctl(fd, nr, arg) < 0 ? -errno : 0;
 }
 
+/* SHMIPC_TEST_SLOW=1 is for kernels that check all they do: a system call takes 30 times as long. */
+static inline bool abi_slow(void)
+{
+	const char *slow = getenv("SHMIPC_TEST_SLOW");
+
+	return slow && !strcmp(slow, "1");
+}
+
+/* How often a loop turns. */
+static inline int abi_rounds(int stock)
+{
+	return abi_slow() ? (stock + 19) / 20 : stock;
+}
+
+/* Skips a test, and says why where the suite looks for it. */
+#define abi_skip(reason) do {							\
+	printf("skip: %s\n", (reason));						\
+	skip();									\
+} while (0)
+
 /* ---- endpoints ---- */
 
 static inline int abi_open_raw(void)
@@ -352,7 +372,7 @@ static inline void abi_pair_close(struct abi_pair *p)
 
 /* ---- faults ---- */
 
-static sigjmp_buf abi_jump;
+static __thread sigjmp_buf abi_jump;
 
 static inline void abi_on_fault(int sig)
 {
@@ -415,6 +435,26 @@ static inline long abi_alive(void)
 	}
 	fclose(f);
 	return sum;
+}
+
+/* All of those, a line each, to tell which one has changed. */
+struct abi_counts {
+	char text[512];
+};
+
+static inline struct abi_counts abi_counts(void)
+{
+	struct abi_counts c = {};
+	FILE *f = fopen(ABI_COUNTERS, "r");
+	char line[64];
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (!strstr(line, "_total "))
+			strncat(c.text, line, sizeof(c.text) - strlen(c.text) - 1);
+	}
+	fclose(f);
+	return c;
 }
 
 static inline void abi_sleep_ms(long ms)

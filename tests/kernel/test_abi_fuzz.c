@@ -15,7 +15,6 @@
 #define THREADS		3
 #define HANDLES		6	/* of a kind that are remembered: few, so that requests meet */
 #define MAPS		8
-#define LIFE_MS		300
 
 enum kind { SEGMENT, LISTENER, SESSION, KINDS };
 
@@ -233,6 +232,12 @@ static void *fuzz_thread(void *arg)
 	return NULL;
 }
 
+/* Long enough for a hundred requests, also where each takes its time. */
+static long life_ms(void)
+{
+	return abi_slow() ? 6000 : 300;
+}
+
 /* Lives until it is killed, or for a while, and then says how much it did. */
 static void fuzz_process(void *arg)
 {
@@ -247,7 +252,7 @@ static void fuzz_process(void *arg)
 	}
 	for (i = 0; i < THREADS; i++)
 		pthread_create(&thread, NULL, fuzz_thread, (void *)(seed * THREADS + i));
-	abi_sleep_ms(2 * LIFE_MS);
+	abi_sleep_ms(2 * life_ms());
 	/* Some requests succeed, else nothing was tried. */
 	_exit(my.good > my.calls / 100 && my.calls > 100 ? 0 : 1);
 }
@@ -262,7 +267,7 @@ static unsigned long setting(const char *name, unsigned long value)
 static void test_fuzz(void **state)
 {
 	unsigned long seed = setting("SHMIPC_FUZZ_SEED", 1);
-	time_t end = time(NULL) + setting("SHMIPC_FUZZ_SECONDS", 10);
+	time_t end = time(NULL) + setting("SHMIPC_FUZZ_SECONDS", abi_slow() ? 60 : 10);
 	unsigned int mine = seed, slot, killed = 0, ended = 0;
 	pid_t pid[PROCESSES];
 	int status;
@@ -272,7 +277,7 @@ static void test_fuzz(void **state)
 	for (slot = 0; slot < PROCESSES; slot++)
 		pid[slot] = abi_spawn(fuzz_process, (void *)(++seed));
 	while (time(NULL) < end) {
-		abi_sleep_ms(rand_r(&mine) % LIFE_MS);
+		abi_sleep_ms(rand_r(&mine) % life_ms());
 		slot = rand_r(&mine) % PROCESSES;
 		kill(pid[slot], SIGKILL);
 		status = abi_reap(pid[slot]);

@@ -381,7 +381,7 @@ static void test_close_revokes(void **state)
 
 /* ---- races ---- */
 
-#define RACE_ROUNDS	300
+#define RACE_ROUNDS	abi_rounds(300)
 
 struct race {
 	struct abi_pair p;
@@ -424,7 +424,8 @@ static void nap(unsigned int *seed)
 static void test_race_map(void **state)
 {
 	struct race r = { .p = abi_pair_open(NAME) };
-	unsigned int seed = 1, i;
+	unsigned int seed = 1;
+	int i;
 	struct abi_seg seg;
 	pthread_t thread;
 
@@ -474,7 +475,8 @@ static void *race_reader(void *arg)
 static void test_race_fault(void **state)
 {
 	struct race r = { .p = abi_pair_open(NAME) };
-	unsigned int seed = 2, i, page;
+	unsigned int seed = 2, page;
+	int i;
 	struct abi_seg seg;
 	pthread_t thread;
 

@@ -61,7 +61,7 @@ static void client(void *arg)
 
 static void test_two_processes(void **state)
 {
-	struct plan plan = { .rounds = 10000 };
+	struct plan plan = { .rounds = abi_rounds(10000) };
 	struct abi_seg seg, peer;
 	struct shmipc_accept a;
 	struct abi_ep ep;

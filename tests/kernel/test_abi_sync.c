@@ -553,7 +553,7 @@ static void test_pass_on(void **state)
 	many_close(&m);
 }
 
-#define STORM	4000
+#define STORM	abi_rounds(4000)
 
 struct storm {
 	struct many m;
