@@ -465,6 +465,14 @@ static inline void abi_sleep_ms(long ms)
 		;
 }
 
+/* Sleeps up to @us microseconds, so that two who race meet in all ways. */
+static inline void abi_nap(unsigned int *seed, int us)
+{
+	struct timespec ts = { .tv_nsec = rand_r(seed) % (us * 1000) };
+
+	nanosleep(&ts, NULL);
+}
+
 /* Death is work of the kernel's own threads: waits until as much is alive as @want. */
 #define expect_alive(want)	abi_expect_alive((want), __FILE__, __LINE__)
 static inline void abi_expect_alive(long want, const char *file, int line)

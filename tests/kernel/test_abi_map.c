@@ -413,13 +413,6 @@ static void *race_peer(void *arg)
 	return NULL;
 }
 
-static void nap(unsigned int *seed)
-{
-	struct timespec ts = { .tv_nsec = rand_r(seed) % 200000 };
-
-	nanosleep(&ts, NULL);
-}
-
 /* Both orders must come up, and the counts are the module's as well. */
 static void test_race_map(void **state)
 {
@@ -434,10 +427,10 @@ static void test_race_map(void **state)
 	for (i = 0; i < RACE_ROUNDS; i++) {
 		must(abi_seg_create(r.p.server.fd, 16 * ABI_PAGE, &seg));
 		must(abi_grant(r.p.server.fd, r.p.at_server, seg.handle, 1));
-		nap(&seed);
+		abi_nap(&seed, 200);
 		must(abi_revoke(r.p.server.fd, r.p.at_server, 1));
 		must(abi_close(r.p.server.fd, seg.handle, 0));
-		nap(&seed);
+		abi_nap(&seed, 200);
 	}
 	r.stop = true;
 	pthread_join(thread, NULL);
@@ -488,7 +481,7 @@ static void test_race_fault(void **state)
 		assert_int_equal(pthread_create(&thread, NULL, race_reader, &r), 0);
 		while (!r.mapped)
 			sched_yield();
-		nap(&seed);
+		abi_nap(&seed, 200);
 		must(abi_revoke(r.p.server.fd, r.p.at_server, 1));
 		for (page = 0; page < 16; page++)
 			*(volatile uint32_t *)(seg.map + page * ABI_PAGE) = 0xdead;
