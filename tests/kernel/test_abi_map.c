@@ -4,8 +4,6 @@
 #include "abi.h"
 
 #include <pthread.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 
 #define NAME	"test:map"
 
@@ -162,146 +160,6 @@ static void test_windows(void **state)
 					 (from + i) / ABI_PAGE + 1);
 		munmap((void *)part, length - from);
 	}
-	abi_unmap(&seg);
-	abi_ep_close(&ep);
-}
-
-/* ---- no pin, no copy ---- */
-
-struct io {
-	int direct;	/* a file that is open with O_DIRECT, or -1 */
-	int pipe[2];
-};
-
-static int direct_read(const struct io *io, volatile uint8_t *to)
-{
-	return pread(io->direct, (void *)to, ABI_PAGE, 0) < 0 ? -errno : 0;
-}
-
-static int direct_write(const struct io *io, volatile uint8_t *from)
-{
-	return pwrite(io->direct, (void *)from, ABI_PAGE, 0) < 0 ? -errno : 0;
-}
-
-static int splice_in(const struct io *io, volatile uint8_t *from)
-{
-	struct iovec iov = { (void *)from, ABI_PAGE };
-	char buf[ABI_PAGE];
-	ssize_t n = vmsplice(io->pipe[1], &iov, 1, 0);
-
-	if (n < 0)
-		return -errno;
-	assert_int_equal(read(io->pipe[0], buf, n), n);
-	return 0;
-}
-
-static int plain_io(const struct io *io, volatile uint8_t *page)
-{
-	if (write(io->pipe[1], (void *)page, 512) != 512)
-		return -errno;
-	return read(io->pipe[0], (void *)page, 512) != 512 ? -errno : 0;
-}
-
-static int vm_readv(volatile uint8_t *from)
-{
-	char buf[64];
-	struct iovec local = { buf, sizeof(buf) }, remote = { (void *)from, sizeof(buf) };
-
-	return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) < 0 ? -errno : 0;
-}
-
-/* A block device: what tmpfs calls O_DIRECT goes through its page cache. */
-static int open_direct(void)
-{
-	static const char *const paths[] = { "/dev/ram0", "/dev/vda", "/dev/sda" };
-	char *page = mmap(NULL, ABI_PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	size_t i;
-	int fd;
-
-	for (i = 0; i < sizeof(paths) / sizeof(*paths); i++) {
-		fd = open(paths[i], O_RDWR | O_DIRECT | O_CLOEXEC);
-		if (fd >= 0 && pwrite(fd, page, ABI_PAGE, 0) == (ssize_t)ABI_PAGE)
-			break;
-		if (fd >= 0)
-			close(fd);
-		fd = -1;
-	}
-	munmap(page, ABI_PAGE);
-	return fd;
-}
-
-/* io_uring's fixed buffers: a pin for as long as the ring lives. */
-static int ring_register(volatile uint8_t *page)
-{
-	uint8_t params[120] = {};
-	struct iovec iov = { (void *)page, ABI_PAGE };
-	int ring = syscall(SYS_io_uring_setup, 1, params), ret;
-
-	if (ring < 0)
-		return -errno;
-	ret = syscall(SYS_io_uring_register, ring, 0 /* IORING_REGISTER_BUFFERS */, &iov, 1);
-	ret = ret < 0 ? -errno : 0;
-	close(ring);
-	return ret;
-}
-
-/* The control: the same calls work on anonymous memory. */
-static void check_pins(const struct io *io, volatile uint8_t *page, int err)
-{
-	if (io->direct >= 0) {
-		fails(direct_write(io, page), err);
-		fails(direct_read(io, page), err);
-	}
-	fails(splice_in(io, page), err);
-	fails(vm_readv(page), err);
-	fails(ring_register(page), err);
-	fails(syscall(SYS_futex, page, 0 /* FUTEX_WAIT */, 1, NULL, NULL, 0) < 0 ? -errno : 0,
-	      err ? err : EAGAIN);
-	must(plain_io(io, page));
-}
-
-static void test_no_pin(void **state)
-{
-	struct abi_ep ep = abi_ep_open();
-	struct abi_seg seg = abi_seg_new(ep.fd, ABI_PAGE);
-	volatile uint8_t *anon = mmap(NULL, ABI_PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	struct io io = { .direct = open_direct() };
-
-	(void)state;
-	assert_int_equal(pipe(io.pipe), 0);
-	print_message("O_DIRECT: %s\n", io.direct < 0 ? "no block device, the other pins do" :
-						      "yes");
-	anon[0] = 0;
-	check_pins(&io, anon, 0);
-	check_pins(&io, seg.map, EFAULT);	/* not faulted in */
-	assert_int_equal(abi_touch(seg.map, true), 0);
-	seg.map[0] = 0;
-	check_pins(&io, seg.map, EFAULT);
-	munmap((void *)anon, ABI_PAGE);
-	close(io.pipe[0]);
-	close(io.pipe[1]);
-	close(io.direct);
-	abi_unmap(&seg);
-	abi_ep_close(&ep);
-}
-
-static void test_advice(void **state)
-{
-	struct abi_ep ep = abi_ep_open();
-	struct abi_seg seg = abi_seg_new(ep.fd, 2 * ABI_PAGE);
-	pid_t pid;
-
-	(void)state;
-	fails(madvise((void *)seg.map, ABI_PAGE, MADV_DOFORK) ? -errno : 0, EINVAL);
-	fails(madvise((void *)seg.map, ABI_PAGE, MADV_DODUMP) ? -errno : 0, EINVAL);
-	assert_ptr_equal(mremap((void *)seg.map, seg.length, 2 * seg.length, MREMAP_MAYMOVE),
-			 MAP_FAILED);
-	/* The control is in the parent: the same touch works. */
-	assert_int_equal(abi_touch(seg.map, false), 0);
-	pid = abi_fork();
-	if (!pid)
-		_exit(abi_touch(seg.map, false) == SIGSEGV ? 0 : 1);
-	assert_int_equal(abi_reap(pid), 0);
 	abi_unmap(&seg);
 	abi_ep_close(&ep);
 }
@@ -502,8 +360,6 @@ static const struct CMUnitTest tests[] = {
 	abi_test(test_peer),
 	abi_test(test_zeroed),
 	abi_test(test_windows),
-	abi_test(test_no_pin),
-	abi_test(test_advice),
 	abi_test(test_revoke),
 	abi_test(test_owner_closes),
 	abi_test(test_close_revokes),

@@ -62,6 +62,7 @@ log=${log:-$tmp/kernel.log}
 threads=multi
 [[ $flavour != newest ]] || threads=single
 
+# An empty disk is there for O_DIRECT; NVMe, because that is what the stock kernels have without a module.
 # init_on_alloc=0: Debian's kernels zero pages by themselves, which would hide a module that doesn't.
 boot()
 {
@@ -71,6 +72,7 @@ boot()
 	# -cx16: kernels from 6.12 on crash on some QEMUs' emulation of that instruction.
 	timeout -k 5 "$timeout" "${emulator[@]}" "${accel[@]}" -cpu 'max,-cx16' -m "$mem" \
 		-nodefaults -no-user-config -display none -no-reboot -M pc \
+		-drive "if=none,id=disk,format=raw,file=$tmp/disk" -device nvme,drive=disk,serial=shmipc \
 		-kernel "$kernel/vmlinuz" -initrd "$tmp/initrd" \
 		-append "console=ttyS0 panic=-1 oops=panic rdinit=/init tsc=reliable mitigations=off \
 log_buf_len=4M ignore_loglevel init_on_alloc=0 $append" \
@@ -108,6 +110,7 @@ mapfile -t emulator <<<"$emulator"
 initramfs_make "$tmp/root" "$tmp/initrd" "$ko" "$@"
 : >"$tmp/out"
 : >"$tmp/status"
+truncate -s 1M "$tmp/disk"
 boot
 tail -c +1 -s 0.1 -f --pid="$qemu" "$tmp/out" &
 tail=$!
