@@ -42,6 +42,9 @@ EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 TEST_DIRS := unit integration kernel
 TEST_PROGS := $(patsubst %.c,%,$(foreach d,$(TEST_DIRS),$(wildcard tests/$d/test_*.c)))
 
+# Tests of the module that are compiled for 32 bits as well.
+M32_PROGS := $(if $(filter x86_64%,$(shell $(CC) -dumpmachine)),m32_abi_each m32_abi_lengths)
+
 objs = $(patsubst %.c,$(B)/obj/%.o,$(1))
 # Other sources beside a program's: tools/NAME/*.c for one tool, non-test_* helpers for tests.
 helpers = $(call objs,$(filter-out tests/$(1)/test_%,$(wildcard tests/$(1)/*.c)))
@@ -59,7 +62,7 @@ all: lib tools examples man
 lib: $(if $(LIB_SRC),$(LIB_A) $(LIB_SO) $(LIB_LINKS) $(LIB_PC))
 tools: $(TOOLS:%=$(B)/tools/%)
 examples: $(EXAMPLES:%=$(B)/examples/%)
-tests: $(TEST_PROGS:%=$(B)/%)
+tests: $(TEST_PROGS:%=$(B)/%) $(M32_PROGS:%=$(B)/tests/kernel/%)
 
 # Rewritten only when what it holds changes, so that other flags or another VERSION rebuild.
 $(B)/flags: FORCE
@@ -113,6 +116,12 @@ $(B)/tests/$(1)/%: $(B)/obj/tests/$(1)/%.o $(call helpers,$(1)) $(LIB_A)
 	$$(link) -lcmocka
 endef
 $(foreach d,$(TEST_DIRS),$(eval $(call test_rule,$d)))
+
+# Static, for the guest has no 32-bit libraries; the headers are where gcc-N-multilib alone finds none.
+$(B)/tests/kernel/m32_%: tests/kernel/test_%.c tests/kernel/abi.h tests/kernel/m32/cmocka.h uapi/shmipc.h
+	@mkdir -p $(@D)
+	$(CC) -m32 -static -std=gnu11 -O2 $(WARN) -pthread -D_GNU_SOURCE= -D_FILE_OFFSET_BITS=64 \
+		-Itests/kernel/m32 -idirafter /usr/include/x86_64-linux-gnu -o $@ $<
 
 -include $(patsubst %,$(B)/obj/%.d,$(basename $(LIB_SRC)) $(TOOLS:%=tools/%) \
 	$(EXAMPLES:%=examples/%) $(basename $(wildcard $(TEST_DIRS:%=tests/%/*.c) tools/*/*.c)))
