@@ -63,8 +63,6 @@ static int wait_window(struct shmipc_stream *st, uint64_t need, const struct bud
 	st->need = need;
 	if (list_empty(&st->blocked))
 		list_add_tail(&st->blocked, &s->tx.blocked);
-	if (!st->out_data && s->tx.nr_free == 0)
-		count(&s->ep->stalls, 1);
 	look_again = tx_arm(s);
 	if (look_again) {
 		tx_reap(s);
@@ -92,6 +90,7 @@ static int wait_window(struct shmipc_stream *st, uint64_t need, const struct bud
 static int reserve_locked(struct shmipc_stream *st, uint64_t len, const struct budget *budget)
 {
 	struct shmipc_session *s = st->session;
+	bool stalled = false;
 	int err;
 
 	if (endpoint_foreign(s->ep))
@@ -104,6 +103,11 @@ static int reserve_locked(struct shmipc_stream *st, uint64_t len, const struct b
 		if (!err) {
 			list_del(&st->blocked);
 			return 0;
+		}
+		/* Once a send, however often it waits. */
+		if (err == -EAGAIN && !stalled && tx_stalled(s, st, len)) {
+			stalled = true;
+			count(&s->ep->stalls, 1);
 		}
 		unlock(&s->tx.lock);
 		if (err == -EBADMSG)

@@ -192,6 +192,7 @@ int tx_connect(struct shmipc_session *s, const struct geometry *peer, const void
 void tx_destroy(struct shmipc_session *s);
 /* The following with tx.lock held. */
 int tx_reserve(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len);
+bool tx_stalled(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t len);
 void tx_unreserve(struct shmipc_session *s, struct shmipc_stream *st);
 void *tx_reserved_data(struct shmipc_session *s, struct shmipc_stream *st);
 void tx_commit(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len, bool more);

@@ -114,6 +114,15 @@ static bool admits(struct shmipc_session *s, const struct shmipc_stream *st, uin
 	return s->tx.nr_free && window_admits(s, st, share) && ring_admits(s);
 }
 
+/*
+ * Is a send of @len refused for what other streams, or a peer that does not drain, took? What the
+ * stream itself took of its window and of the shared bytes and entries is no stall.
+ */
+bool tx_stalled(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t len)
+{
+	return window_admits(s, st, share_of(len)) && !(s->tx.nr_free && ring_admits(s));
+}
+
 static uint16_t live_take(struct shmipc_session *s, struct shmipc_stream *st, uint64_t share,
 			  bool control)
 {

@@ -357,6 +357,9 @@ static void test_stalled_neighbours(void **state)
 	while (shmipc_write(never, buf, 1000, 0, 10 * MS) == 1000)
 		unread++;
 	check(unread > 50);
+	/* An answer says that all before it was taken off the ring. */
+	ask(busy, 1);
+	check_eq(hear(busy), 2);
 	check_eq(shmipc_get_stats(p.ep, &before, sizeof(before)), 0);
 	for (unsigned int i = 0; i < trips; i++) {
 		ask(busy, i + 1);
@@ -365,7 +368,8 @@ static void test_stalled_neighbours(void **state)
 	check_eq(shmipc_get_stats(p.ep, &after, sizeof(after)), 0);
 	print_message("%u unread, %u round trips, %llu parked\n", unread, trips,
 		      (unsigned long long)after.parked);
-	check_eq(after.stalls, 0);
+	/* Nothing that a neighbour keeps holds this stream up, not once. */
+	check_eq(after.stalls - before.stalls, 0);
 	/* Each was moved out of the way once. */
 	check(after.parked >= unread + 5);
 	check_eq(after.messages_sent - before.messages_sent, trips);

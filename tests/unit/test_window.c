@@ -70,6 +70,8 @@ static void test_bytes(void **state)
 	assert_int_equal(duo_reap(d.b), 0);
 	assert_int_equal(b->out_bytes, 0);
 	assert_int_equal(d.b->tx.bytes, 0);
+	/* What its own window held back did not stall. */
+	assert_int_equal(duo_stats(d.b_ep).stalls, 0);
 	duo_close(&d);
 }
 
@@ -119,6 +121,7 @@ static void test_shared_memory(void **state)
 	assert_int_equal(shmipc_reserve(b, 60000, &data, 0), 0);
 	assert_int_equal(shmipc_commit(b, 60000, 0), 0);
 	assert_int_equal(shmipc_reserve(b, 1, &data, 0), -EAGAIN);
+	assert_int_equal(duo_stats(d.b_ep).stalls, 0);
 	duo_close(&d);
 }
 
@@ -183,6 +186,35 @@ static void test_control_reserve(void **state)
 	shmipc_wait(d.a_ep, &(struct shmipc_event){ 0 }, 1, 0);
 	assert_int_equal(d.b->tx.next - 1, n + 64);
 	assert_int_equal(shmipc_session_error(d.a), 0);
+	duo_close(&d);
+}
+
+/* A send that a full ring holds back is a stall, once, however it waits; no other one is. */
+static void test_stalls(void **state)
+{
+	struct shmipc_stream *b[64];
+	unsigned int n = 0;
+	struct duo d;
+	void *data;
+
+	(void)state;
+	duo_open(&d, &small);
+	for (int i = 0; i < 64; i++)
+		b[i] = opened(d.b);
+	while (shmipc_write(b[n % 63], "x", 1, 0, 0) == 1)
+		n++;
+	assert_int_equal(n, d.b->tx.slots - d.b->tx.slots / 8);
+	assert_int_equal(duo_stats(d.b_ep).stalls, 1);
+	assert_int_equal(shmipc_write(b[63], "x", 1, 0, 5 * MS), -ETIMEDOUT);
+	assert_int_equal(duo_stats(d.b_ep).stalls, 2);
+	/* The ring is full and so is its window: the window comes first. */
+	assert_int_equal(shmipc_reserve(b[0], 4096, &data, 0), -EAGAIN);
+	assert_int_equal(duo_stats(d.b_ep).stalls, 2);
+	/* Drained, and read by nobody. */
+	duo_drain(d.a);
+	assert_int_equal(shmipc_write(b[63], "x", 1, 0, 0), 1);
+	assert_int_equal(shmipc_reserve(b[0], 4096, &data, 0), -EAGAIN);
+	assert_int_equal(duo_stats(d.b_ep).stalls, 2);
 	duo_close(&d);
 }
 
@@ -276,6 +308,7 @@ int main(void)
 		cmocka_unit_test(test_bytes), cmocka_unit_test(test_larger_than_window),
 		cmocka_unit_test(test_shared_memory), cmocka_unit_test(test_shared_entries),
 		cmocka_unit_test(test_control_reserve), cmocka_unit_test(test_owed_rings),
+		cmocka_unit_test(test_stalls),
 		cmocka_unit_test(test_promised_slots),
 		cmocka_unit_test(test_partial_commit),
 	};

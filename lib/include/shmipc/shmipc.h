@@ -127,7 +127,8 @@ int shmipc_wait(struct shmipc_endpoint *ep, struct shmipc_event *events, unsigne
  * @doorbells: times that a peer was rung
  * @sleeps: times that a thread of this endpoint went to sleep in the kernel
  * @wakeups: times that a doorbell or event ended such a sleep
- * @stalls: sends that had to wait though their own stream was within its window
+ * @stalls: sends that had to wait though their own stream was within its window and its share of
+ *	max_memory: the ring was full, which means that the peer's library was not running
  * @parked: messages that were moved out of the ring's way because nobody had returned them
  * @segments: shared segments made
  */
