@@ -138,6 +138,8 @@ void shmipc_listener_close(struct shmipc_listener *listener)
 
 void shmipc_listener_set_user(struct shmipc_listener *listener, void *user)
 {
+	if (endpoint_foreign(listener->ep))
+		return;
 	lock(&listener->ep->lock);
 	listener->source.user = user;
 	unlock(&listener->ep->lock);

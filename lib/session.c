@@ -354,6 +354,8 @@ void shmipc_session_close(struct shmipc_session *s)
 
 void shmipc_session_set_user(struct shmipc_session *s, void *user)
 {
+	if (endpoint_foreign(s->ep))
+		return;
 	lock(&s->ep->lock);
 	s->source.user = user;
 	unlock(&s->ep->lock);
@@ -361,11 +363,13 @@ void shmipc_session_set_user(struct shmipc_session *s, void *user)
 
 int shmipc_session_error(const struct shmipc_session *s)
 {
-	return session_error(s);
+	return endpoint_foreign(s->ep) ? -EPERM : session_error(s);
 }
 
 int shmipc_session_peer(const struct shmipc_session *s, struct shmipc_peer_info *peer)
 {
+	if (endpoint_foreign(s->ep))
+		return -EPERM;
 	*peer = (struct shmipc_peer_info){
 		.uid = s->peer.uid, .gid = s->peer.gid, .pid = s->peer.pid,
 	};

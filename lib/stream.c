@@ -209,9 +209,13 @@ int shmipc_stream_accept(struct shmipc_session *s, struct shmipc_stream **stream
 
 void shmipc_stream_set_user(struct shmipc_stream *st, void *user)
 {
-	lock(&st->session->ep->lock);
+	struct shmipc_endpoint *ep = st->session->ep;
+
+	if (endpoint_foreign(ep))
+		return;
+	lock(&ep->lock);
 	st->source.user = user;
-	unlock(&st->session->ep->lock);
+	unlock(&ep->lock);
 }
 
 int shmipc_stream_pause(struct shmipc_stream *st, int paused)
@@ -295,6 +299,8 @@ uint32_t shmipc_stream_reset_code(const struct shmipc_stream *st)
 {
 	uint32_t code;
 
+	if (endpoint_foreign(st->session->ep))
+		return 0;
 	lock(&st->session->rx.lock);
 	code = st->reset_code;
 	unlock(&st->session->rx.lock);

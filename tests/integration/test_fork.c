@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include "session.h"
 
 static void echo_child(struct pair *p, void *arg)
 {
@@ -57,6 +58,7 @@ static int in_fork(struct pair *p, struct shmipc_stream *st)
 	struct shmipc_session *session;
 	struct shmipc_stream *other;
 	struct shmipc_message m = { 0 };
+	struct shmipc_peer_info peer;
 	struct shmipc_event event;
 	struct shmipc_stats stats;
 	void *data;
@@ -82,12 +84,23 @@ static int in_fork(struct pair *p, struct shmipc_stream *st)
 		shmipc_flush(st),
 		shmipc_finish(st),
 		shmipc_reset(st, 1),
+		shmipc_session_error(p->session),
+		shmipc_session_peer(p->session, &peer),
+		shmipc_stream_pause(st, 1),
 	};
 
 	for (unsigned int i = 0; i < sizeof(answers) / sizeof(answers[0]); i++)
 		if (answers[i] != -EPERM)
 			return i + 1;
-	/* These answer nothing, and must do nothing. */
+	/* These have no error to answer; they read what never changes, or do nothing. */
+	if (!shmipc_provider(p->ep) || shmipc_stream_session(st) != p->session ||
+	    shmipc_stream_reset_code(st))
+		return 30;
+	shmipc_listener_set_user(p->listener, &c);
+	shmipc_session_set_user(p->session, &c);
+	shmipc_stream_set_user(st, &c);
+	if (p->listener->source.user || p->session->source.user || st->source.user)
+		return 31;
 	shmipc_stream_close(st);
 	shmipc_session_close(p->session);
 	shmipc_listener_close(p->listener);
@@ -95,8 +108,32 @@ static int in_fork(struct pair *p, struct shmipc_stream *st)
 	return own_endpoint();
 }
 
+/*
+ * A fork while other threads are inside of the library: the locks that they hold are held for ever
+ * in the child.
+ */
+static pid_t fork_locked(struct pair *p)
+{
+	struct lock *locks[] = {
+		&p->ep->poll_lock, &p->session->rx.map_lock, &p->session->rx.lock,
+		&p->session->tx.lock, &p->ep->lock,
+	};
+	pid_t pid;
+
+	for (unsigned int i = 0; i < sizeof(locks) / sizeof(locks[0]); i++)
+		lock(locks[i]);
+	pid = fork();
+	for (unsigned int i = 0; pid && i < sizeof(locks) / sizeof(locks[0]); i++)
+		unlock(locks[i]);
+	/* What waits for one of them never ends by itself. */
+	if (!pid)
+		alarm(LIMIT / 1000000000);
+	return pid;
+}
+
 static void test_fork(void **state)
 {
+	struct shmipc_peer_info peer;
 	struct shmipc_stream *st;
 	struct pair p;
 	int status;
@@ -107,7 +144,7 @@ static void test_fork(void **state)
 	check_eq(shmipc_stream_open(p.session, &st), 0);
 	round_trips(st, 100);
 	for (int i = 0; i < 5; i++) {
-		pid = fork();
+		pid = i % 2 ? fork_locked(&p) : fork();
 		check(pid >= 0);
 		if (!pid)
 			_exit(in_fork(&p, st));
@@ -117,7 +154,13 @@ static void test_fork(void **state)
 		check_eq(WEXITSTATUS(status), 0);
 	}
 	round_trips(st, 100);
+	/* Here the same calls do what they say. */
 	check_eq(shmipc_session_error(p.session), 0);
+	check_eq(shmipc_session_peer(p.session, &peer), 0);
+	check_eq(peer.pid, p.child);
+	check_eq(shmipc_stream_pause(st, 0), 0);
+	shmipc_stream_set_user(st, &p);
+	check(st->source.user == &p);
 	check_eq(shmipc_finish(st), 0);
 	check_eq(shmipc_read(st, (char[1]){ 0 }, 1, LIMIT), 0);
 	pair_tell(&p);

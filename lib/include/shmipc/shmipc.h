@@ -16,8 +16,10 @@
  *		read by one thread while another writes it. Nobody may use an object while
  *		it is being closed. Where many threads block on one endpoint they share one
  *		doorbell; an endpoint a thread is faster.
- *   Fork	Handles stay with the process that made them: in a forked child each call
- *		answers -EPERM. exec ends the endpoint.
+ *   Fork	Handles stay with the process that made them: in a forked child each call that
+ *		answers an error answers -EPERM, each that closes or sets something does nothing
+ *		(shmipc_close() frees), and shmipc_stream_reset_code() is 0. exec ends the
+ *		endpoint.
  *
  * Every call below may also answer: -EPERM, used in a forked child; -EINVAL, an argument
  * that can't be.
