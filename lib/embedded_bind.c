@@ -83,7 +83,7 @@ static int check_bind(const struct pv_bind *bind)
 		return name_marked(NAME_KERNEL, bind->name)
 			       ? error_set(-EADDRINUSE,
 					   "a listener that uses the kernel provider has the name "
-					   "\"%s\"",
+					   "\"%s\": stop it, or choose another name",
 					   bind->name)
 			       : 0;
 	if (uid != geteuid())

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "embedded.h"
-#include "error.h"
 #include "log.h"
+#include "provider_error.h"
 
 #define GROUPS_MAX	1024
 
@@ -382,8 +382,5 @@ int embedded_accept(struct provider *pv, uint32_t listener, const struct pv_segm
 		object->causes &= ~SHMIPC_CAUSE_ACCEPT;
 	pthread_mutex_unlock(&e->lock);
 	object_put(&own->object);
-	if (err == -EMFILE || err == -ENFILE)
-		return error_set(err, "no descriptor left to accept: raise the limit on open files "
-				 "(ulimit -n)");
-	return err;
+	return err ? provider_accept_error(err) : 0;
 }

@@ -10,15 +10,13 @@
 
 #include "embedded.h"
 #include "error.h"
-#include "log.h"
+#include "provider_error.h"
 
 static int memory_error(int err, size_t len)
 {
-	if (err == -EMFILE || err == -ENFILE)
-		return error_set(err,
-				 "no descriptor left for a segment: raise the limit on open files "
-				 "(ulimit -n)");
-	return error_set(err, "a segment of %zu bytes could not be made (errno %d)", len, -err);
+	if (err == -ENOENT)
+		return error_set(err, "a segment could not be opened read-only: mount /proc");
+	return provider_memory_error(err, len);
 }
 
 /*
@@ -35,8 +33,7 @@ static int seal(int fd, size_t len)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	ro = open(path, O_RDONLY | O_CLOEXEC);
 	if (ro < 0)
-		return error_set(-errno,
-				 "a segment could not be opened read-only: is /proc mounted?");
+		return -errno;
 	if (!fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
 		return ro;
 	close(ro);
@@ -148,7 +145,8 @@ int embedded_segment_grant(struct provider *pv, uint32_t session,
 	pthread_mutex_unlock(&e->lock);
 	object_put(&s->object);
 	if (err == -EAGAIN || err == -ETOOMANYREFS)
-		return error_set(-ENOSPC, "the peer has not taken the segments before this one");
+		return error_set(-ENOSPC, "the peer has not taken the segments before this "
+				 "one: try again when it has read");
 	return err;
 }
 

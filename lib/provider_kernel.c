@@ -65,28 +65,7 @@ static int open_device(void)
 {
 	int fd = open(provider_kernel_device, O_RDWR | O_CLOEXEC);
 
-	if (fd >= 0)
-		return fd;
-	switch (errno) {
-	case ENOENT:
-	case ENXIO:
-	case ENODEV:
-		return error_set(-ENODEV, "no %s: load the module (modprobe shmipc), or use "
-				 "SHMIPC_PROVIDER=embedded", provider_kernel_device);
-	case EACCES:
-	case EPERM:
-		return error_set(-EACCES,
-				 "no permission to open %s: see the udev rule that came with "
-				 "the module",
-				 provider_kernel_device);
-	case ENOSPC:
-		return error_set(-ENOSPC,
-				 "the module's cap on endpoints is reached: close some, or "
-				 "raise it");
-	default:
-		return error_set(-errno, "opening %s: %s", provider_kernel_device,
-				 shmipc_strerror(-errno));
-	}
+	return fd >= 0 ? fd : provider_open_error(-errno, provider_kernel_device);
 }
 
 static int check_abi(int fd)
@@ -194,20 +173,6 @@ static void close_handle(struct provider *pv, uint32_t handle, uint32_t reason)
 		log_debug("close of handle %u: %s", handle, shmipc_strerror(err));
 }
 
-static int memory_error(int err, size_t len)
-{
-	switch (err) {
-	case -EDQUOT:
-		return error_set(err, "%zu bytes more are over this user's cap on shared memory",
-				 len);
-	case -ENOSPC:
-		return error_set(err, "%zu bytes more are over the machine's cap on shared memory",
-				 len);
-	default:
-		return error_set(err, "a segment of %zu bytes: %s", len, shmipc_strerror(err));
-	}
-}
-
 static int kernel_segment_create(struct provider *pv, size_t len, struct pv_segment *segment)
 {
 	struct shmipc_seg_create create = { .size = sizeof(create), .length = len };
@@ -216,11 +181,11 @@ static int kernel_segment_create(struct provider *pv, size_t len, struct pv_segm
 
 	err = request(pv, SHMIPC_IOC_SEG_CREATE, &create);
 	if (err)
-		return memory_error(err, len);
+		return provider_memory_error(err, len);
 	addr = mmap(NULL, create.out_length, PROT_READ | PROT_WRITE, MAP_SHARED, pv->fd,
 		    (off_t)create.out_offset);
 	if (addr == MAP_FAILED) {
-		err = memory_error(-errno, len);
+		err = provider_memory_error(-errno, len);
 		close_handle(pv, create.out_handle, 0);
 		return err;
 	}
@@ -340,7 +305,7 @@ static int kernel_bind(struct provider *pv, const struct pv_bind *bind, uint32_t
 	/* Anybody can set a marker; it must not keep a user from his reserved name. */
 	if (!name_reserved(bind->name, &uid) && name_marked(NAME_EMBEDDED, bind->name))
 		return error_set(-EADDRINUSE, "a listener that uses the embedded provider has the "
-				 "name \"%s\"", bind->name);
+				 "name \"%s\": stop it, or choose another name", bind->name);
 	err = request(pv, SHMIPC_IOC_BIND, &req);
 	if (err)
 		return provider_bind_error(err, bind->name);
@@ -365,7 +330,7 @@ static int kernel_accept(struct provider *pv, uint32_t listener,
 
 	err = request(pv, SHMIPC_IOC_ACCEPT, &req);
 	if (err)
-		return err;
+		return provider_accept_error(err);
 	*session = req.out_session;
 	*peer = req.out_peer;
 	return 0;

@@ -87,7 +87,8 @@ static int meet_peer(struct shmipc_session *s)
 
 	err = pv->ops->segment_map(pv, s->handle, 0, &s->rx.mappings[0]);
 	if (err)
-		return err;
+		return error_set(err, "the peer's first segment can't be mapped: %s",
+				 shmipc_strerror(err));
 	if (!geometry_read(&peer, s->rx.mappings[0].addr, s->rx.mappings[0].len))
 		return error_set(-EBADMSG, "the peer's segment is not one of this library's layout "
 				 "%u: use the same version on both sides", LAYOUT_VERSION);

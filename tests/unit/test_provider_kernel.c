@@ -10,13 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include <shmipc/shmipc.h>
 
 #include "embedded_name.h"
+#include "error.h"
 #include "provider.h"
+#include "provider_error.h"
 #include "provider_kernel.h"
 
 static const struct provider_ops *const ops = &provider_kernel;
@@ -246,9 +249,6 @@ static void test_segments(void **state)
 	ops->segment_destroy(pv, &segment);
 	assert_int_equal(closes[0].handle, 31);
 	assert_null(segment.addr);
-	fail_with = EDQUOT;
-	fail_times = 1;
-	assert_int_equal(ops->segment_create(pv, 5000, &segment), -EDQUOT);
 }
 
 /* A segment that can't be mapped is given back. */
@@ -345,6 +345,94 @@ static void test_connect(void **state)
 	close(fd);
 }
 
+/* ---- sentences ----------------------------------------------------------------------------- */
+
+enum request { OPEN, BIND, ACCEPT, CONNECT, SEGMENT };
+
+/* Of each cap and refusal: a word of the step to take next. */
+static const struct {
+	enum request request;
+	int error;
+	const char *step;
+} steps[] = {
+	{ OPEN, ENOENT, "modprobe" }, { OPEN, EACCES, "udev rule" }, { OPEN, EDQUOT, "close some" },
+	{ OPEN, ENOSPC, "endpoints_max" }, { OPEN, EMFILE, "ulimit -n" },
+	{ BIND, EADDRINUSE, "another name" }, { BIND, EACCES, "as that user" },
+	{ BIND, EDQUOT, "close some" }, { BIND, ENOSPC, "listeners_max" },
+	{ BIND, EMFILE, "ulimit -n" }, { ACCEPT, ENOSPC, "close some" },
+	{ ACCEPT, EMFILE, "ulimit -n" }, { ACCEPT, ENOMEM, "out of memory" },
+	{ CONNECT, ENOENT, "start the server" }, { CONNECT, EACCES, "wider mode" },
+	{ CONNECT, EAGAIN, "try again" }, { CONNECT, EDQUOT, "max_per_uid" },
+	{ CONNECT, ENOSPC, "sessions_max" }, { CONNECT, ECONNREFUSED, "connect again" },
+	{ CONNECT, ETIMEDOUT, "wait longer" }, { CONNECT, EBADMSG, "same version" },
+	{ CONNECT, EMFILE, "ulimit -n" }, { SEGMENT, EDQUOT, "user_pages_max" },
+	{ SEGMENT, ENOSPC, "total_pages_max" }, { SEGMENT, ENOMEM, "memory cgroup" },
+	{ SEGMENT, EMFILE, "ulimit -n" },
+};
+
+static int fail_request(enum request request, int error)
+{
+	struct pv_bind bind = { .name = name, .mode = 0600, .backlog = 1 };
+	struct pv_segment segment = { .handle = 31 };
+	struct pv_connect connect = { .name = name, .segment = &segment, .timeout_ns = 1 };
+	struct shmipc_peer peer;
+	uint32_t handle;
+
+	fail_with = error;
+	fail_times = 1;
+	switch (request) {
+	case BIND:
+		return ops->bind(pv, &bind, &handle);
+	case ACCEPT:
+		return ops->accept(pv, 41, &segment, 88, &handle, &peer);
+	case CONNECT:
+		return ops->connect(pv, &connect, &handle, &peer);
+	case SEGMENT:
+		return ops->segment_create(pv, 5000, &segment);
+	default:
+		/* No stand-in for open(2). */
+		return provider_open_error(-error, device);
+	}
+}
+
+static void test_next_steps(void **state)
+{
+	(void)state;
+	for (unsigned int i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		int expected = steps[i].request == OPEN && steps[i].error == ENOENT ? ENODEV :
+			       steps[i].error;
+
+		/* Nothing of the row before may answer for this one. */
+		error_clear();
+		assert_int_equal(fail_request(steps[i].request, steps[i].error), -expected);
+		if (!strstr(shmipc_last_error(), steps[i].step))
+			fail_msg("row %u: \"%s\" says nothing of \"%s\"", i, shmipc_last_error(),
+				 steps[i].step);
+		/* None is cut off. */
+		assert_in_range(strlen(shmipc_last_error()), 20, 310);
+	}
+	/* Nobody waits: no failure, and no sentence. */
+	error_clear();
+	assert_int_equal(fail_request(ACCEPT, EAGAIN), -EAGAIN);
+	assert_string_equal(shmipc_last_error(), "");
+}
+
+/* The real thing: no descriptor left. */
+static void test_open_fails(void **state)
+{
+	struct rlimit before, none;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(ops->open(&pv), -EMFILE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_non_null(strstr(shmipc_last_error(), "ulimit -n"));
+	assert_int_equal(open_and_close(), 0);
+}
+
 /* ---- sync -------------------------------------------------------------------------------- */
 
 static void test_sync_one(void **state)
@@ -432,7 +520,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_no_device, setup, teardown),
 		OPENED(test_segments), OPENED(test_segment_unmappable), OPENED(test_bind),
 		OPENED(test_accept), OPENED(test_connect), OPENED(test_sync_one),
-		OPENED(test_sync_many), OPENED(test_sync_stale),
+		OPENED(test_sync_many), OPENED(test_sync_stale), OPENED(test_next_steps),
+		cmocka_unit_test_setup_teardown(test_open_fails, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("provider_kernel", tests, NULL, NULL);
