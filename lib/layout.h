@@ -38,10 +38,12 @@ struct frame {
 	uint64_t position;	/* stream position of the first payload byte */
 	uint8_t kind;		/* FRAME_* */
 	uint8_t flags;		/* FRAME_F_* */
-	uint16_t reserved;	/* 0 */
-	uint32_t length;	/* FRAME_INLINE: payload bytes; FRAME_RESET: its code; else 0 */
+	uint8_t length;		/* FRAME_INLINE: payload bytes; else 0 */
+	uint8_t type;		/* reserved for the message's own type: 0 */
+	uint32_t returns;	/* reserved for the frame that this one answers and returns: 0 */
 	union {
 		uint8_t data[INLINE_MAX];
+		uint32_t code;		/* FRAME_RESET */
 		struct {
 			uint32_t slot;		/* of the segment */
 			uint32_t reserved;	/* 0 */
@@ -76,7 +78,8 @@ struct stream_record {
 	uint64_t consumed;	/* payload bytes that the application took, in order */
 	uint32_t window;
 	uint32_t unfinished;	/* the last frame had FRAME_F_MORE */
-	uint64_t reserved[3];
+	uint64_t tag;		/* reserved for a word of the application: 0 */
+	uint64_t reserved[2];	/* 0 */
 };
 
 #define RECORD_FREE	0
@@ -108,6 +111,8 @@ struct segment_header {
 
 _Static_assert(sizeof(struct frame) == 2 * CACHE_LINE, "a frame is two cache lines");
 _Static_assert(offsetof(struct frame, data) == 32, "user bytes begin at 32");
+_Static_assert(offsetof(struct frame, returns) == 28, "a return beside the payload");
+_Static_assert(INLINE_MAX <= UINT8_MAX, "its length fits");
 _Static_assert(sizeof(struct stream_record) == CACHE_LINE, "a record is a cache line");
 _Static_assert(sizeof(struct segment_header) == CACHE_LINE, "the header is a cache line");
 

@@ -137,14 +137,16 @@ static int check_frame(struct shmipc_session *s, const struct frame *frame)
 {
 	if (frame->kind < FRAME_INLINE || frame->kind > FRAME_OPEN)
 		return bad(s, frame, "unknown kind");
-	if (frame->flags & ~(FRAME_F_OPEN | FRAME_F_MORE) || frame->reserved)
+	if (frame->flags & ~(FRAME_F_OPEN | FRAME_F_MORE))
 		return bad(s, frame, "unknown flag");
+	if (frame->type || frame->returns || (frame->kind == FRAME_BLOCK && frame->block.reserved))
+		return bad(s, frame, "reserved field in use");
 	if (frame->stream >= s->nr_streams)
 		return bad(s, frame, "stream slot out of range");
 	if (frame->live >= s->rx.nr_live || s->rx.nodes[frame->live].stream)
 		return bad(s, frame, "live entry out of range or in use");
 	if (frame->kind == FRAME_INLINE ? !frame->length || frame->length > INLINE_MAX :
-	    frame->kind != FRAME_RESET && frame->length)
+	    frame->length)
 		return bad(s, frame, "bad length");
 	return 0;
 }
@@ -218,7 +220,7 @@ static int deliver(struct shmipc_session *s, struct shmipc_stream *st, const str
 	if (frame->kind == FRAME_OPEN) {
 		*ring |= rx_return(s, node);
 	} else if (frame->kind == FRAME_RESET) {
-		*ring |= deliver_reset(s, st, node, frame->length);
+		*ring |= deliver_reset(s, st, node, frame->code);
 	} else if (!st->handle || st->reset_sent) {
 		st->fin_received = st->fin_consumed = frame->kind == FRAME_FIN;
 		*ring |= rx_return(s, node);

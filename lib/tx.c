@@ -253,8 +253,9 @@ static struct frame *frame_begin(struct shmipc_session *s, struct shmipc_stream 
 	frame->generation = st->generation;
 	frame->position = st->tx_position;
 	frame->flags = st->opened || (st->slot & 1) != s->role ? 0 : FRAME_F_OPEN;
-	frame->reserved = 0;
 	frame->length = 0;
+	frame->type = 0;
+	frame->returns = 0;
 	return frame;
 }
 
@@ -330,7 +331,7 @@ bool tx_control(struct shmipc_session *s, struct shmipc_stream *st, unsigned int
 	frame = frame_begin(s, st, live_take(s, st, 0, true));
 	frame->kind = kind;
 	if (kind == FRAME_RESET)
-		frame->length = st->send_reset_code;
+		frame->code = st->send_reset_code;
 	frame_publish(s, st, frame);
 	return true;
 }

@@ -31,7 +31,10 @@ CHANGE(kind_5, f->kind = 5)
 CHANGE(kind_255, f->kind = 255)
 CHANGE(flag_4, f->flags |= 4)
 CHANGE(flag_80, f->flags |= 0x80)
-CHANGE(reserved, f->reserved = 1)
+CHANGE(type, f->type = 1)
+CHANGE(returns, f->returns = 1)
+CHANGE(block_reserved, f->block.reserved = 1)
+CHANGE(returns_high, f->returns = 1U << 31)
 CHANGE(stream_count, f->stream = d->a->nr_streams)
 CHANGE(stream_max, f->stream = 0xffff)
 CHANGE(stream_unopened, f->stream += 2)
@@ -49,7 +52,7 @@ CHANGE(position_0, f->position = 0)
 CHANGE(position_max, f->position = UINT64_MAX)
 CHANGE(length_0, f->length = 0)
 CHANGE(length_97, f->length = INLINE_MAX + 1)
-CHANGE(length_max, f->length = UINT32_MAX)
+CHANGE(length_max, f->length = UINT8_MAX)
 CHANGE(length_some, f->length = 1)
 CHANGE(slot_none, f->block.slot = 7)
 CHANGE(slot_out, f->block.slot = SHMIPC_SLOTS_MAX)
@@ -77,7 +80,12 @@ static const struct row rows[] = {
 	{ "kind 255", BLOCK, kind_255, -EBADMSG },
 	{ "flag 4", INLINE, flag_4, -EBADMSG },
 	{ "flag 0x80", FIN, flag_80, -EBADMSG },
-	{ "reserved", INLINE, reserved, -EBADMSG },
+	{ "type", INLINE, type, -EBADMSG },
+	{ "type of a block", BLOCK, type, -EBADMSG },
+	{ "returns, inline", INLINE, returns, -EBADMSG },
+	{ "returns, in a block", BLOCK, returns, -EBADMSG },
+	{ "the reserved word of a block", BLOCK, block_reserved, -EBADMSG },
+	{ "returns, in a FIN", FIN, returns_high, -EBADMSG },
 	{ "stream = count", INLINE, stream_count, -EBADMSG },
 	{ "stream = 65535", INLINE, stream_max, -EBADMSG },
 	{ "stream that was never opened", INLINE, stream_unopened, -EBADMSG },
@@ -97,8 +105,9 @@ static const struct row rows[] = {
 	{ "position 2^64 - 1", RESET, position_max, -EBADMSG },
 	{ "inline length 0", INLINE, length_0, -EBADMSG },
 	{ "inline length 97", INLINE, length_97, -EBADMSG },
-	{ "inline length 2^32 - 1", INLINE, length_max, -EBADMSG },
+	{ "inline length 255", INLINE, length_max, -EBADMSG },
 	{ "length of a FIN", FIN, length_some, -EBADMSG },
+	{ "length of a RESET", RESET, length_some, -EBADMSG },
 	{ "inline length of a block", BLOCK, length_some, -EBADMSG },
 	{ "segment that was not granted", BLOCK, slot_none, -EBADMSG },
 	{ "segment out of range", BLOCK, slot_out, -EBADMSG },
