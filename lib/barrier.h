@@ -20,6 +20,12 @@
 #define store_release(p, v)	__atomic_store_n(p, v, __ATOMIC_RELEASE)
 
 /*
+ * Keeps the compiler from moving a store up over an earlier one, which a release does not forbid. No
+ * more is needed for who reads a process's memory after its death: all its stores are there by then.
+ */
+#define program_order()		__atomic_signal_fence(__ATOMIC_SEQ_CST)
+
+/*
  * Orders a store before a later load (publish, then look whether somebody sleeps; say that one
  * sleeps, then look again). ThreadSanitizer ignores fences: there it is a read-modify-write.
  */

@@ -72,15 +72,19 @@ struct frame {
 /* One record of the stream table: what a successor needs that no frame in the ring tells. */
 struct stream_record {
 	uint32_t generation;
-	uint32_t state;		/* RECORD_*; in force iff the frame @state_seq is published */
-	uint64_t state_seq;
+	uint32_t window;
+	uint64_t change;	/* RECORD_CHANGE(); in force iff that frame is published */
 	uint64_t sent;		/* payload bytes published; behind by one frame at most */
 	uint64_t consumed;	/* payload bytes that the application took, in order */
-	uint32_t window;
-	uint32_t unfinished;	/* the last frame had FRAME_F_MORE */
 	uint64_t tag;		/* reserved for a word of the application: 0 */
-	uint64_t reserved[2];	/* 0 */
+	uint32_t unfinished;	/* the last frame had FRAME_F_MORE; says so a frame too long at most */
+	uint32_t reserved[5];	/* 0 */
 };
+
+/* State and seq in one store. Seq 0, which no frame has: in force by itself. */
+#define RECORD_SEQ(change)		((change) & ((1ULL << 56) - 1))
+#define RECORD_STATE(change)		((unsigned int)((change) >> 56))
+#define RECORD_CHANGE(state, seq)	((uint64_t)(state) << 56 | RECORD_SEQ(seq))
 
 #define RECORD_FREE	0
 #define RECORD_OPEN	1

@@ -33,15 +33,15 @@ struct shmipc_stream *stream_new(struct shmipc_session *s, uint16_t slot, uint32
 	s->streams[slot] = st;
 	s->generations[slot] = generation;
 
-	/* The state last: it puts the others in force. For a successor, never for the peer. */
-	store_relaxed(&record->state, RECORD_FREE);
-	store_release(&record->generation, generation);
+	/* Free until the rest is there. For a successor, never for the peer. */
+	store_relaxed(&record->change, RECORD_CHANGE(RECORD_FREE, 0));
+	program_order();
+	store_relaxed(&record->generation, generation);
 	store_relaxed(&record->sent, 0);
 	store_relaxed(&record->consumed, 0);
 	store_relaxed(&record->window, s->tx.window);
 	store_relaxed(&record->unfinished, 0);
-	store_relaxed(&record->state_seq, 0);
-	store_release(&record->state, RECORD_OPEN);
+	store_release(&record->change, RECORD_CHANGE(RECORD_OPEN, 0));
 	return st;
 }
 
@@ -79,7 +79,7 @@ void stream_detach(struct shmipc_stream *st)
 	st->attached = false;
 	if (st->handle && list_empty(&st->accept))
 		list_add_tail(&st->accept, &st->session->rx.detached);
-	store_release(&st->session->tx.records[st->slot].state, RECORD_FREE);
+	store_release(&st->session->tx.records[st->slot].change, RECORD_CHANGE(RECORD_FREE, 0));
 }
 
 void stream_free(struct shmipc_stream *st)

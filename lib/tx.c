@@ -230,6 +230,7 @@ static void park(struct shmipc_session *s, uint32_t index)
 	memcpy((char *)to + sizeof(to->seq), (const char *)from + sizeof(from->seq),
 	       sizeof(*to) - sizeof(to->seq));
 	store_release(&to->seq, live->seq);
+	program_order();
 	live->parked = true;
 	tx->parked++;
 }
@@ -290,13 +291,15 @@ void tx_commit(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len,
 	}
 	if (more)
 		frame->flags |= FRAME_F_MORE;
-	if (record->unfinished != more)
-		store_relaxed(&record->unfinished, more);
+	if (more && !record->unfinished)
+		store_relaxed(&record->unfinished, 1);
 	st->tx_position += len;
 	tx->reserved--;
 	st->reservation = false;
 	frame_publish(s, st, frame);
 	store_release(&record->sent, st->tx_position);
+	if (!more && record->unfinished)
+		store_release(&record->unfinished, 0);
 	/* Others wait for the ring: what they armed was reckoned without this frame. */
 	if (!list_empty(&tx->blocked))
 		tx_arm(s);
@@ -323,11 +326,10 @@ bool tx_control(struct shmipc_session *s, struct shmipc_stream *st, unsigned int
 			list_add_tail(&st->owing, &tx->owing);
 		return false;
 	}
-	if (kind != FRAME_OPEN) {
-		store_relaxed(&record->state_seq, tx->next);
-		store_relaxed(&record->state,
-			      kind == FRAME_FIN ? RECORD_FINISHED : RECORD_RESET);
-	}
+	if (kind != FRAME_OPEN)
+		store_relaxed(&record->change,
+			      RECORD_CHANGE(kind == FRAME_FIN ? RECORD_FINISHED : RECORD_RESET,
+					    tx->next));
 	frame = frame_begin(s, st, live_take(s, st, 0, true));
 	frame->kind = kind;
 	if (kind == FRAME_RESET)
