@@ -141,7 +141,8 @@ void watch_del(struct embedded *e, int fd);
 int64_t now_ns(void);
 
 /* embedded_segment.c */
-int embedded_segment_create(struct provider *pv, size_t len, struct pv_segment *segment);
+int embedded_segment_create(struct provider *pv, size_t len, bool sealed,
+			    struct pv_segment *segment);
 void embedded_segment_destroy(struct provider *pv, struct pv_segment *segment);
 int embedded_segment_grant(struct provider *pv, uint32_t session, const struct pv_segment *segment,
 			   uint32_t slot);

@@ -21,9 +21,9 @@ static int memory_error(int err, size_t len)
 
 /*
  * A memfd is born with mode 0777: before anybody has a descriptor of it, nobody but this uid may
- * be able to open it anew for writing. The seals forbid what would make a peer's reads SIGBUS.
+ * be able to open it anew for writing. Returns the descriptor for the peers.
  */
-static int seal(int fd, size_t len)
+static int open_read_only(int fd, size_t len)
 {
 	char path[32];
 	int ro;
@@ -32,40 +32,53 @@ static int seal(int fd, size_t len)
 		return -errno;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	ro = open(path, O_RDONLY | O_CLOEXEC);
-	if (ro < 0)
-		return -errno;
-	if (!fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
-		return ro;
-	close(ro);
-	return -errno;
+	return ro < 0 ? -errno : ro;
 }
 
-static int make(struct segment *segment, size_t len)
+/*
+ * The seals forbid what would make a peer's reads SIGBUS, and if @sealed every way to write but the
+ * mapping that is there already, also to this uid.
+ */
+static int map_and_seal(struct segment *segment, int fd, size_t len, bool sealed)
+{
+	int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL | (sealed ? F_SEAL_FUTURE_WRITE : 0);
+	void *addr = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	int err;
+
+	if (addr == MAP_FAILED)
+		return -errno;
+	/* A child that writes here would be a second writer. */
+	if (madvise(addr, len, MADV_DONTFORK) || fcntl(fd, F_ADD_SEALS, seals)) {
+		err = -errno;
+		munmap(addr, len);
+		return err;
+	}
+	segment->addr = addr;
+	segment->len = len;
+	return 0;
+}
+
+static int make(struct segment *segment, size_t len, bool sealed)
 {
 	int fd = memfd_create("shmipc", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	int err = 0;
 
 	if (fd < 0)
 		return -errno;
-	segment->fd = seal(fd, len);
+	segment->fd = open_read_only(fd, len);
 	if (segment->fd < 0) {
 		close(fd);
 		return segment->fd;
 	}
-	segment->addr = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	segment->len = len;
-	/* A child that writes here would be a second writer. */
-	if (segment->addr == MAP_FAILED || madvise(segment->addr, len, MADV_DONTFORK))
-		err = -errno;
-	if (err && segment->addr != MAP_FAILED)
-		munmap(segment->addr, len);
+	err = map_and_seal(segment, fd, len, sealed);
 	if (err)
 		close(segment->fd);
 	close(fd);
 	return err;
 }
 
-int embedded_segment_create(struct provider *pv, size_t len, struct pv_segment *segment)
+int embedded_segment_create(struct provider *pv, size_t len, bool sealed,
+			    struct pv_segment *segment)
 {
 	struct embedded *e = embedded(pv);
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -76,7 +89,7 @@ int embedded_segment_create(struct provider *pv, size_t len, struct pv_segment *
 		return error_set(-EINVAL, "a segment of %zu bytes can't be", len);
 	len = (len + page - 1) & ~(page - 1);
 	s = calloc(1, sizeof(*s));
-	err = s ? make(s, len) : -ENOMEM;
+	err = s ? make(s, len, sealed) : -ENOMEM;
 	if (err) {
 		free(s);
 		return memory_error(err, len);

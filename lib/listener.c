@@ -24,7 +24,7 @@ static const struct shmipc_options defaults = {
 
 static int options_check(const struct shmipc_options *opt)
 {
-	if (opt->flags & ~SHMIPC_EXPECT_UID)
+	if (opt->flags & ~(SHMIPC_EXPECT_UID | SHMIPC_SEALED))
 		return error_set(-EINVAL, "unknown flag in struct shmipc_options");
 	if (opt->mode & ~0777U)
 		return error_set(-EINVAL, "mode %#o has other bits than permissions", opt->mode);

@@ -74,7 +74,9 @@ struct provider_ops {
 	/* Ends everything. In a forked child: frees memory and descriptors, tells nobody. */
 	void (*close)(struct provider *pv, bool in_child);
 
-	int (*segment_create)(struct provider *pv, size_t len, struct pv_segment *segment);
+	/* @sealed: nobody can ever map it writable again, where the provider can't say who may. */
+	int (*segment_create)(struct provider *pv, size_t len, bool sealed,
+			      struct pv_segment *segment);
 	void (*segment_destroy)(struct provider *pv, struct pv_segment *segment);
 	int (*segment_grant)(struct provider *pv, uint32_t session,
 			     const struct pv_segment *segment, uint32_t slot);

@@ -173,12 +173,15 @@ static void close_handle(struct provider *pv, uint32_t handle, uint32_t reason)
 		log_debug("close of handle %u: %s", handle, shmipc_strerror(err));
 }
 
-static int kernel_segment_create(struct provider *pv, size_t len, struct pv_segment *segment)
+/* @sealed asks for less than the module enforces. */
+static int kernel_segment_create(struct provider *pv, size_t len, bool sealed,
+				 struct pv_segment *segment)
 {
 	struct shmipc_seg_create create = { .size = sizeof(create), .length = len };
 	void *addr;
 	int err;
 
+	(void)sealed;
 	err = request(pv, SHMIPC_IOC_SEG_CREATE, &create);
 	if (err)
 		return provider_memory_error(err, len);

@@ -210,11 +210,13 @@ static int local_sync(struct provider *pv, struct pv_sync *sync)
 
 /* ---- segments ------------------------------------------------------------------- */
 
-static int local_segment_create(struct provider *pv, size_t len, struct pv_segment *segment)
+static int local_segment_create(struct provider *pv, size_t len, bool sealed,
+				struct pv_segment *segment)
 {
 	struct memory *memory = calloc(1, sizeof(*memory));
 	struct segment *s = calloc(1, sizeof(*s));
 
+	(void)sealed;
 	len = (len + PAGE - 1) & ~(size_t)(PAGE - 1);
 	if (memory)
 		memory->addr = aligned_alloc(PAGE, len);

@@ -25,7 +25,8 @@ static int make_segment(struct shmipc_session *s, uint32_t streams)
 
 	geometry_for(&geo, streams);
 	size = geo.arena + ARENA_MIN;
-	err = pv->ops->segment_create(pv, size > SEGMENT_MIN ? size : SEGMENT_MIN, segment);
+	err = pv->ops->segment_create(pv, size > SEGMENT_MIN ? size : SEGMENT_MIN, s->tx.sealed,
+				      segment);
 	if (err)
 		return err;
 	s->tx.nr_segments = 1;

@@ -37,6 +37,7 @@ struct tx {
 	const struct control *peer;	/* peer's segment */
 	const uint64_t *peer_returns;	/* peer's segment */
 	uint32_t slots, nr_live, peer_nr_returns;	/* (invariant) */
+	bool sealed;			/* (invariant) SHMIPC_SEALED */
 
 	/* (lock) */
 	uint64_t next;			/* seq of the next frame */

@@ -33,6 +33,7 @@ int tx_init(struct shmipc_session *s, const struct shmipc_options *options)
 	tx->cursor = 1;
 	tx->window = options->window;
 	tx->max_memory = options->max_memory;
+	tx->sealed = options->flags & SHMIPC_SEALED;
 	return 0;
 }
 
@@ -482,7 +483,7 @@ int tx_grow(struct shmipc_session *s, uint64_t len)
 	if (size < have && have * 2 <= tx->max_memory)
 		size = arena_size(have);
 
-	err = pv->ops->segment_create(pv, size, &segment);
+	err = pv->ops->segment_create(pv, size, tx->sealed, &segment);
 	if (err)
 		return err;
 	err = pv->ops->segment_grant(pv, s->handle, &segment, slot);

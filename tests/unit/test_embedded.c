@@ -55,7 +55,7 @@ static int end_open(struct end *end, const char *name)
 	end->connect = (struct pv_connect){ .name = end->name, .segment = &end->segment,
 					    .cookie = 2, .timeout_ns = LIMIT };
 	err = ops->open(&end->pv);
-	return err ? err : ops->segment_create(end->pv, 4096, &end->segment);
+	return err ? err : ops->segment_create(end->pv, 4096, false, &end->segment);
 }
 
 static int end_connect(struct end *end)

@@ -42,7 +42,7 @@ static int setup(void **state)
 
 	(void)state;
 	snprintf(name, sizeof(name), "test.hostile.%d.%d", getpid(), n++);
-	if (ops->open(&pv) || ops->segment_create(pv, 4096, &segment))
+	if (ops->open(&pv) || ops->segment_create(pv, 4096, false, &segment))
 		return -1;
 	return ops->bind(pv, &bind, &listener);
 }

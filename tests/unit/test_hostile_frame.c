@@ -360,7 +360,7 @@ static void *knock_thread(void *arg)
 	uint32_t handle;
 
 	assert_int_equal(provider_local.open(&pv), 0);
-	assert_int_equal(pv->ops->segment_create(pv, k->len, &segment), 0);
+	assert_int_equal(pv->ops->segment_create(pv, k->len, false, &segment), 0);
 	geometry_for(&geo, 128);
 	if (k->len >= geo.arena)
 		geometry_write(&geo, segment.addr);

@@ -64,7 +64,7 @@ static void end_open(struct end *end, const char *name, uint64_t cookie)
 	end->cookie = cookie;
 	end->timeout = LIMIT;
 	assert_int_equal(ops->open(&end->pv), 0);
-	assert_int_equal(ops->segment_create(end->pv, 5000, &end->segment), 0);
+	assert_int_equal(ops->segment_create(end->pv, 5000, false, &end->segment), 0);
 }
 
 static void end_close(struct end *end)
@@ -217,7 +217,7 @@ static void test_grant(void **state)
 	(void)state;
 	pair(&server, &client);
 	for (uint32_t i = 0; i < 3; i++) {
-		assert_int_equal(ops->segment_create(server.pv, 4096 * (i + 1), &more[i]), 0);
+		assert_int_equal(ops->segment_create(server.pv, 4096 * (i + 1), false, &more[i]), 0);
 		*(uint32_t *)more[i].addr = 100 + i;
 		assert_int_equal(ops->segment_grant(server.pv, server.session, &more[i], i + 1), 0);
 	}

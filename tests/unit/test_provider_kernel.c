@@ -238,7 +238,7 @@ static void test_segments(void **state)
 
 	(void)state;
 	next_offset = 8192;
-	assert_int_equal(ops->segment_create(pv, 5000, &segment), 0);
+	assert_int_equal(ops->segment_create(pv, 5000, false, &segment), 0);
 	assert_true(segment.handle == 31 && segment.len == 8192);
 	strcpy(segment.addr, "here");
 	assert_int_equal(ops->segment_map(pv, 51, 3, &mapping), 0);
@@ -258,7 +258,7 @@ static void test_segment_unmappable(void **state)
 
 	(void)state;
 	next_offset = 8191;
-	assert_int_equal(ops->segment_create(pv, 4096, &segment), -EINVAL);
+	assert_int_equal(ops->segment_create(pv, 4096, true, &segment), -EINVAL);
 	assert_int_equal(calls[nr(SHMIPC_IOC_CLOSE)], 1);
 	assert_int_equal(closes[0].handle, 31);
 }
@@ -388,7 +388,7 @@ static int fail_request(enum request request, int error)
 	case CONNECT:
 		return ops->connect(pv, &connect, &handle, &peer);
 	case SEGMENT:
-		return ops->segment_create(pv, 5000, &segment);
+		return ops->segment_create(pv, 5000, false, &segment);
 	default:
 		/* No stand-in for open(2). */
 		return provider_open_error(-error, device);

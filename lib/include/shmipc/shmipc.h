@@ -164,7 +164,7 @@ int shmipc_get_stats(struct shmipc_endpoint *ep, struct shmipc_stats *stats, siz
  * sides' @max_streams.
  *
  * @size: sizeof(struct shmipc_options)
- * @flags: SHMIPC_EXPECT_UID
+ * @flags: SHMIPC_EXPECT_UID, SHMIPC_SEALED
  * @mode: listen: who may connect, permission bits as a file's (write); default 0600
  * @backlog: listen: connections that may wait; default 64
  * @max_per_uid: listen: sessions that one uid may have; default 64
@@ -186,6 +186,12 @@ struct shmipc_options {
 };
 
 #define SHMIPC_EXPECT_UID	(1U << 0)
+/*
+ * Nobody can map this side's memory writable again, not even a process of the same uid, which could
+ * open an embedded segment anew through /proc. It gives up handover: a successor couldn't either.
+ * With the kernel provider that holds without it, and it changes nothing.
+ */
+#define SHMIPC_SEALED		(1U << 1)
 
 /**
  * shmipc_listen - take a name
