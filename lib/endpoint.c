@@ -152,6 +152,7 @@ int shmipc_get_stats(struct shmipc_endpoint *ep, struct shmipc_stats *stats, siz
 	sum.wakeups = atomic_load(&ep->wakeups);
 	sum.stalls = atomic_load(&ep->stalls);
 	sum.segments = atomic_load(&ep->segments);
+	sum.empty_bells = atomic_load(&ep->empty_bells);
 	memset(stats, 0, size);
 	memcpy(stats, &sum, size < sizeof(sum) ? size : sizeof(sum));
 	return 0;
@@ -224,7 +225,7 @@ void endpoint_forget(struct shmipc_endpoint *ep, uint64_t cookie)
 }
 
 /* An event of the provider. poll_lock held, which keeps the object alive. */
-void endpoint_event(struct shmipc_endpoint *ep, const struct shmipc_ready *event)
+bool endpoint_event(struct shmipc_endpoint *ep, const struct shmipc_ready *event)
 {
 	struct shmipc_session *session = NULL;
 	struct shmipc_listener *listener = NULL;
@@ -240,9 +241,10 @@ void endpoint_event(struct shmipc_endpoint *ep, const struct shmipc_ready *event
 	}
 	unlock(&ep->lock);
 	if (session)
-		session_event(session, event->causes);
+		return session_event(session, event->causes);
 	if (listener)
 		listener_event(listener);
+	return true;
 }
 
 /* ---- bells -------------------------------------------------------------- */

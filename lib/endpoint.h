@@ -81,7 +81,7 @@ struct shmipc_endpoint {
 	struct cookie_entry *cookies;	/* (lock) */
 	uint32_t nr_cookies;
 
-	atomic_uint_least64_t doorbells, sleeps, wakeups, stalls, segments;
+	atomic_uint_least64_t doorbells, sleeps, wakeups, stalls, segments, empty_bells;
 	struct shmipc_stats gone;	/* (lock) what closed sessions had counted */
 };
 
@@ -121,11 +121,15 @@ uint32_t endpoint_attach(struct shmipc_endpoint *ep, uint64_t cookie,
 			 struct shmipc_session *session, struct shmipc_listener *listener);
 void endpoint_forget(struct shmipc_endpoint *ep, uint64_t cookie);
 
-/* Adds a session to those that the leader polls. poll_lock held. */
+/*
+ * Adds a session to those that the leader polls, one whose bells are empty for a single poll.
+ * poll_lock held.
+ */
 void endpoint_heat(struct shmipc_endpoint *ep, struct shmipc_session *session);
 
+/* poll_lock held. False: not worth another turn, as session_event(). */
+bool endpoint_event(struct shmipc_endpoint *ep, const struct shmipc_ready *event);
 /* poll_lock held: */
-void endpoint_event(struct shmipc_endpoint *ep, const struct shmipc_ready *event);
 /* Whom to ring for what was corked: fills in up to @max entries, returns how many. */
 unsigned int endpoint_bells(struct shmipc_endpoint *ep, struct shmipc_notify *notify,
 			    unsigned int max);

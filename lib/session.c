@@ -104,13 +104,21 @@ static int meet_peer(struct shmipc_session *s)
 	return err ? err : rx_connect(s, &peer, &s->rx.mappings[0]);
 }
 
-void session_event(struct shmipc_session *s, uint32_t causes)
+bool session_event(struct shmipc_session *s, uint32_t causes)
 {
+	bool bell = causes & (BELL_DATA | BELL_SPACE);
+
 	if (causes & SHMIPC_CAUSE_PEER_DIED)
 		s->ending = -EOWNERDEAD;
 	else if (causes & SHMIPC_CAUSE_PEER_CLOSED && !s->ending)
 		s->ending = -EPIPE;
+	if (session_error(s)) {
+		count(&s->ep->empty_bells, bell);
+		return false;
+	}
+	s->rung |= bell;
 	endpoint_heat(s->ep, s);
+	return s->empty_bells < EMPTY_BELLS || causes & ~(BELL_DATA | BELL_SPACE);
 }
 
 int session_complete(struct shmipc_session *s, uint32_t handle, const struct shmipc_peer *peer)
@@ -158,6 +166,37 @@ static unsigned int poll_tx(struct shmipc_session *s)
 	return n;
 }
 
+/*
+ * Was there a reason for the bell? An honest peer rings for what it published, and each such bell finds
+ * that something was published since the one before, whoever took it off the ring. A liar gets no
+ * more than one look of ours for each of its system calls.
+ */
+static int judge_bell(struct shmipc_session *s)
+{
+	uint64_t progress;
+	int err;
+
+	s->rung = false;
+	lock(&s->rx.lock);
+	progress = s->rx.next;
+	unlock(&s->rx.lock);
+	lock(&s->tx.lock);
+	err = tx_reap(s);
+	progress += tx_progress(s);
+	unlock(&s->tx.lock);
+	if (progress != s->heard) {
+		s->heard = progress;
+		s->empty_bells = 0;
+		return err;
+	}
+	count(&s->ep->empty_bells, 1);
+	if (++s->empty_bells == EMPTY_BELLS)
+		log_limited(LOG_LEVEL_WARN,
+			    "session with pid %u: rang %u times and had nothing to tell",
+			    s->peer.pid, EMPTY_BELLS);
+	return err;
+}
+
 unsigned int session_poll(struct shmipc_session *s)
 {
 	int n = rx_drain(s, DRAIN_BUDGET);
@@ -168,6 +207,10 @@ unsigned int session_poll(struct shmipc_session *s)
 	}
 	if (n < 0)
 		n = 0;
+	if (s->rung && judge_bell(s)) {
+		session_fail(s, -EBADMSG);
+		return 1;
+	}
 	n += poll_tx(s);
 	if (!n && s->ending) {
 		session_fail(s, s->ending);

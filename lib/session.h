@@ -14,6 +14,7 @@
 #include "listener.h"
 
 #define DRAIN_BUDGET	64	/* frames a session and turn, so that none starves */
+#define EMPTY_BELLS	64	/* in a row, and a session's bells get one look each */
 
 /* ---- sending ------------------------------------------------------------ */
 
@@ -154,6 +155,9 @@ struct shmipc_session {
 	atomic_int error;		/* -errno once it ended */
 	int ending;			/* (poll_lock) the peer left: fail after the last frame */
 	unsigned int empty_polls;	/* (poll_lock) */
+	bool rung;			/* (poll_lock) a bell was taken and not looked for yet */
+	unsigned int empty_bells;	/* (poll_lock) in a row that found nothing */
+	uint64_t heard;			/* (poll_lock) progress when the last bell was taken */
 
 	struct shmipc_stream **streams;	/* (rx.lock) by slot */
 	uint32_t *generations;		/* (rx.lock) last one used of each slot */
@@ -179,8 +183,11 @@ void session_fail(struct shmipc_session *s, int error);
 unsigned int session_poll(struct shmipc_session *s);
 /* Asks the peer to ring. True: found something after all. poll_lock held. */
 bool session_arm(struct shmipc_session *s);
-/* Takes causes that the provider reported. poll_lock held. */
-void session_event(struct shmipc_session *s, uint32_t causes);
+/*
+ * Takes causes that the provider reported. False: nothing but a bell that is not worth another turn,
+ * because the session ended or has rung for nothing all the time. poll_lock held.
+ */
+bool session_event(struct shmipc_session *s, uint32_t causes);
 /* Rings the peer. No lock held. */
 void session_ring(struct shmipc_session *s, uint32_t bits);
 /* What it must ring for what was corked. No lock held. */
@@ -201,6 +208,8 @@ bool tx_control(struct shmipc_session *s, struct shmipc_stream *st, unsigned int
 bool tx_bell_due(struct shmipc_session *s);
 int tx_reap(struct shmipc_session *s);
 bool tx_arm(struct shmipc_session *s);
+/* Changes with each return reaped and each ring slot passed. */
+uint32_t tx_progress(struct shmipc_session *s);
 unsigned int tx_unblock(struct shmipc_session *s);
 /* Without locks: makes room for @len bytes by a new segment. */
 int tx_grow(struct shmipc_session *s, uint64_t len);

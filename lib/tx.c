@@ -423,6 +423,12 @@ bool tx_arm(struct shmipc_session *s)
 	return next_return(tx, &word) || load_relaxed(&tx->peer->rx_cursor) != tx->cursor;
 }
 
+uint32_t tx_progress(struct shmipc_session *s)
+{
+	ring_room(s, s->tx.slots + 1);	/* takes the peer's cursor, as far as it is believed */
+	return s->tx.cursor + s->tx.reaped;
+}
+
 /* Lets blocked sends and owed control frames go on. Returns how many could. */
 unsigned int tx_unblock(struct shmipc_session *s)
 {

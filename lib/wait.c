@@ -51,7 +51,7 @@ void endpoint_poke(struct shmipc_endpoint *ep, const void *key)
 
 void endpoint_heat(struct shmipc_endpoint *ep, struct shmipc_session *s)
 {
-	s->empty_polls = 0;
+	s->empty_polls = s->empty_bells < EMPTY_BELLS ? 0 : IDLE_POLLS;
 	if (list_empty(&s->hot))
 		list_add_tail(&s->hot, &ep->hot);
 }
@@ -165,7 +165,8 @@ static void see_ready(struct shmipc_endpoint *ep, uint32_t ready, int n, unsigne
 
 /*
  * Arms what is hot, rings what is corked, takes the provider's events, and sleeps for them if
- * @timeout_ns says so and nothing was found (*@armed). Returns how many events, or -errno.
+ * @timeout_ns says so and nothing was found (*@armed). Returns how many events are worth another
+ * turn, or -errno.
  *
  * The last look at @w is after the arming. What another thread drained before it, perhaps for
  * us, is seen by that look; what it drains later was published at or after the armed event, so
@@ -183,7 +184,7 @@ static int sync_events(struct shmipc_endpoint *ep, struct waiter *w, int64_t tim
 		.timeout_ns = timeout_ns,
 	};
 	uint32_t ready = 0;
-	int n;
+	int n, worth = 0;
 
 	lock(&ep->poll_lock);
 	*armed = !arm_hot(ep);
@@ -205,9 +206,9 @@ static int sync_events(struct shmipc_endpoint *ep, struct waiter *w, int64_t tim
 	count(&ep->wakeups, sync.wait);
 	lock(&ep->poll_lock);
 	for (int i = 0; i < n; i++)
-		endpoint_event(ep, &events[i]);
+		worth += endpoint_event(ep, &events[i]);
 	unlock(&ep->poll_lock);
-	return n;
+	return worth;
 }
 
 static int64_t time_left(int64_t timeout_ns, uint64_t deadline)
@@ -234,7 +235,8 @@ static int look_once(struct shmipc_endpoint *ep, struct waiter *w)
 		n = sync_events(ep, w, 0, &armed);
 		if (n < 0)
 			return n;
-	} while ((n || !armed) && !w->ready(w->arg));
+		/* Those that are not worth a turn get a look: bells that never end must not keep us. */
+	} while ((n || !armed || poll_hot(ep)) && !w->ready(w->arg));
 	return w->ready(w->arg) ? 0 : -EAGAIN;
 }
 

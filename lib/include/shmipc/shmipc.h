@@ -133,6 +133,8 @@ int shmipc_wait(struct shmipc_endpoint *ep, struct shmipc_event *events, unsigne
  *	max_memory: the ring was full, which means that the peer's library was not running
  * @parked: messages that were moved out of the ring's way because nobody had returned them
  * @segments: shared segments made
+ * @empty_bells: doorbells taken for which nothing had been published or returned since the one
+ *	before: hardly any, unless a peer rings to keep this process busy
  */
 struct shmipc_stats {
 	uint64_t messages_sent;
@@ -145,6 +147,7 @@ struct shmipc_stats {
 	uint64_t stalls;
 	uint64_t parked;
 	uint64_t segments;
+	uint64_t empty_bells;
 };
 
 /**
