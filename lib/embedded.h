@@ -16,7 +16,8 @@
  * because what the peer granted before can still be mapped.
  *
  * One lock, embedded.lock, protects all that is not "(invariant)". No call that may block is made
- * under it. Functions that need it end in _locked.
+ * under it, but for the log's lines when SHMIPC_LOG asks for them. Functions that need it end in
+ * _locked.
  */
 #ifndef SHMIPC_EMBEDDED_H
 #define SHMIPC_EMBEDDED_H

@@ -11,8 +11,12 @@
  * rings). A session becomes hot when its bell is taken, idle when the leader arms it, which it
  * does before it sleeps, or when polls keep finding nothing.
  *
- * Locks, outermost first; none is held over a system call, user code or a copy beyond
- * INLINE_MAX, but for @poll_lock, which a spinning leader keeps while it looks, and rx.map_lock:
+ * Locks, outermost first. None is held over user code or a copy beyond INLINE_MAX, nor over a
+ * system call that may block. What they are held over is bounded, and by no peer: a futex call
+ * that wakes a follower (one for each that waits for the object, and only if some do) or whoever
+ * waits for one of these locks, and the allocator's for memory of this process. @poll_lock, which a
+ * spinning leader keeps while it looks, and rx.map_lock are also held over ringing, mapping
+ * and log lines; calls that only send or receive take neither of the two:
  *
  *	endpoint.poll_lock	the hot list; that a session or stream found there is not freed
  *	  session.rx.map_lock	one thread maps a segment that the peer added

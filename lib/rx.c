@@ -58,11 +58,11 @@ void rx_destroy(struct shmipc_session *s)
 
 /* ---- one frame ---------------------------------------------------------- */
 
-/* Not honest: say what, and end the session. */
+/* Not honest: ends the session, which then says what. Under the lock it is only noted. */
 static int bad(struct shmipc_session *s, const struct frame *frame, const char *what)
 {
-	log_warn("session with pid %u: %s (seq %llu, stream %u.%u, kind %u)", s->peer.pid, what,
-		 (unsigned long long)frame->seq, frame->stream, frame->generation, frame->kind);
+	s->rx.wrong = what;
+	memcpy(&s->rx.bad, frame, offsetof(struct frame, data));
 	return -EBADMSG;
 }
 

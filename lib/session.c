@@ -269,6 +269,28 @@ uint32_t session_take_bells(struct shmipc_session *s)
 
 /* ---- ending ------------------------------------------------------------- */
 
+/* A line may block for as long as who reads the log likes: copied first, then told. */
+static void log_fault(struct shmipc_session *s)
+{
+	const char *wrong;
+	struct frame bad;
+	uint64_t word;
+
+	lock(&s->rx.lock);
+	wrong = s->rx.wrong;
+	bad = s->rx.bad;
+	unlock(&s->rx.lock);
+	lock(&s->tx.lock);
+	word = s->tx.bad_return;
+	unlock(&s->tx.lock);
+	if (wrong)
+		log_warn("session with pid %u: %s (seq %llu, stream %u.%u, kind %u)", s->peer.pid,
+			 wrong, (unsigned long long)bad.seq, bad.stream, bad.generation, bad.kind);
+	if (word)
+		log_warn("peer %u returned entry %u, seq %u, which is not out", s->peer.pid,
+			 RETURN_LIVE(word), RETURN_SEQ(word));
+}
+
 void session_fail(struct shmipc_session *s, int error)
 {
 	struct shmipc_endpoint *ep = s->ep;
@@ -276,6 +298,8 @@ void session_fail(struct shmipc_session *s, int error)
 
 	if (!atomic_compare_exchange_strong(&s->error, &none, error))
 		return;
+	if (error == -EBADMSG)
+		log_fault(s);
 	log_info("session with pid %u ended: %s", s->peer.pid, shmipc_strerror(error));
 	endpoint_post(ep, &s->source, SHMIPC_EV_CLOSED);
 	lock(&s->rx.lock);

@@ -60,6 +60,7 @@ struct tx {
 	struct pv_segment segments[ARENA_EXTENTS];
 	uint32_t nr_segments;
 	uint64_t messages, payload, parked;	/* for shmipc_stats */
+	uint64_t bad_return;		/* a return of what is not out, for the log; 0: none */
 };
 
 /* ---- receiving ---------------------------------------------------------- */
@@ -98,6 +99,8 @@ struct rx {
 	struct list closed;		/* streams that the application let go of, not yet over */
 	struct list detached;		/* streams that it still has, whose slot was used again */
 	uint64_t messages, bytes;	/* for shmipc_stats */
+	const char *wrong;		/* what is wrong with the frame @bad, for the log */
+	struct frame bad;
 };
 
 /* ---- streams ------------------------------------------------------------ */

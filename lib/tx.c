@@ -14,7 +14,6 @@
 #include <string.h>
 #include "barrier.h"
 #include "error.h"
-#include "log.h"
 #include "session.h"
 
 static uint64_t share_of(uint64_t len)
@@ -382,8 +381,7 @@ int tx_reap(struct shmipc_session *s)
 
 		if (id >= tx->nr_live || !tx->live[id].stream || !tx->live[id].seq ||
 		    (uint32_t)tx->live[id].seq != RETURN_SEQ(word)) {
-			log_warn("peer %u returned entry %u, seq %u, which is not out",
-				 s->peer.pid, id, RETURN_SEQ(word));
+			tx->bad_return = word;
 			return -EBADMSG;
 		}
 		live_drop(s, id);
