@@ -20,8 +20,8 @@
 #define store_release(p, v)	__atomic_store_n(p, v, __ATOMIC_RELEASE)
 
 /*
- * Keeps the compiler from moving a store up over an earlier one, which a release does not forbid. No
- * more is needed for who reads a process's memory after its death: all its stores are there by then.
+ * Keeps the compiler from moving a store up over an earlier one, which a release does not forbid.
+ * No more is needed for who reads a process's memory after its death: all its stores are there.
  */
 #define program_order()		__atomic_signal_fence(__ATOMIC_SEQ_CST)
 

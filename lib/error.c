@@ -47,7 +47,6 @@ static const struct {
 	{ EBUSY, "still in use" },
 	{ ECONNREFUSED, "the listener went away before it accepted" },
 	{ ECONNRESET, "the peer reset the stream" },
-	{ EDEADLK, "a blocking call from inside a callback" },
 	{ EDQUOT, "a limit of this user is reached" },
 	{ EEXIST, "already there" },
 	{ EFAULT, "bad address" },

@@ -88,7 +88,8 @@ static int meet_peer(struct shmipc_session *s)
 
 	err = pv->ops->segment_map(pv, s->handle, 0, &s->rx.mappings[0]);
 	if (err)
-		return error_set(err, "the peer's first segment can't be mapped: %s",
+		return error_set(err == -ENOENT ? -EBADMSG : err,	/* granted, and taken away */
+				 "the peer's first segment can't be mapped: %s",
 				 shmipc_strerror(err));
 	if (!geometry_read(&peer, s->rx.mappings[0].addr, s->rx.mappings[0].len))
 		return error_set(-EBADMSG, "the peer's segment is not one of this library's layout "
@@ -167,9 +168,9 @@ static unsigned int poll_tx(struct shmipc_session *s)
 }
 
 /*
- * Was there a reason for the bell? An honest peer rings for what it published, and each such bell finds
- * that something was published since the one before, whoever took it off the ring. A liar gets no
- * more than one look of ours for each of its system calls.
+ * Was there a reason for the bell? An honest peer rings for what it published, and each such bell
+ * finds that something was published since the one before, whoever took it off the ring. A liar
+ * gets no more than one look of ours for each of its system calls.
  */
 static int judge_bell(struct shmipc_session *s)
 {

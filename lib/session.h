@@ -187,8 +187,8 @@ unsigned int session_poll(struct shmipc_session *s);
 /* Asks the peer to ring. True: found something after all. poll_lock held. */
 bool session_arm(struct shmipc_session *s);
 /*
- * Takes causes that the provider reported. False: nothing but a bell that is not worth another turn,
- * because the session ended or has rung for nothing all the time. poll_lock held.
+ * Takes causes that the provider reported. False: nothing but a bell that is not worth another
+ * turn, because the session ended or has rung for nothing all the time. poll_lock held.
  */
 bool session_event(struct shmipc_session *s, uint32_t causes);
 /* Rings the peer. No lock held. */

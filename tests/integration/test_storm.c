@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
- * A peer that does nothing but ring. Its victim hears each bell, and still serves its other peers and
- * comes back from a call that may not wait.
+ * A peer that does nothing but ring. Its victim hears each bell, and still serves its other peers
+ * and comes back from a call that may not wait.
  */
 #include "pair.h"
 

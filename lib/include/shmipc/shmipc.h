@@ -11,18 +11,25 @@
  *		says what a value means, shmipc_last_error() what went wrong just now, and what
  *		to do about it.
  *   Timeouts	int64_t nanoseconds; 0 never blocks (-EAGAIN), SHMIPC_FOREVER waits for ever.
- *		A timeout that passes is -ETIMEDOUT. Signals don't end a wait.
+ *		A timeout that passes is -ETIMEDOUT. Signals don't end a wait. A call without a
+ *		timeout never waits for a peer.
+ *   Lengths	bytes.
  *   Threads	Different objects may be used by different threads at once. A stream may be
  *		read by one thread while another writes it. Nobody may use an object while
  *		it is being closed. Where many threads block on one endpoint they share one
- *		doorbell; an endpoint a thread is faster.
+ *		doorbell; an endpoint a thread is faster. The library starts no thread and calls
+ *		nothing of the program: there are no callbacks.
+ *   Pointers	What a call fills in is valid until it is closed, and closing what it belongs to
+ *		closes it: an endpoint its listeners and sessions, a session its streams. Names and
+ *		options are read during the call. NULL is allowed where it says so, and to close.
  *   Fork	Handles stay with the process that made them: in a forked child each call that
  *		answers an error answers -EPERM, each that closes or sets something does nothing
  *		(shmipc_close() frees), and shmipc_stream_reset_code() is 0. exec ends the
  *		endpoint.
  *
- * Every call below may also answer: -EPERM, used in a forked child; -EINVAL, an argument
- * that can't be.
+ * Every call below that answers an error may also answer: -EPERM, used in a forked child; -EINVAL,
+ * an argument that can't be. -ESTALE says that the endpoint is dead (its anchor page was unmapped):
+ * close it.
  * All of it is there since version 0.1.0.
  */
 #ifndef SHMIPC_SHMIPC_H
@@ -55,22 +62,25 @@ struct shmipc_stream;
  * SHMIPC_PROVIDER=kernel or =embedded in the environment forces one. SHMIPC_LOG=level[:file]
  * (error, warn, info, debug) makes the library talk.
  *
- * Return: 0; -ENODEV the kernel provider was forced and there is no module; -EACCES no right
- * to open the device; -EPROTONOSUPPORT the module's ABI is too old or too new; -EINVAL
- * unknown provider; -EMFILE, -ENOMEM, -ENOSPC (cap on endpoints).
+ * Return: 0; -ENODEV the kernel provider was forced and there is no module; -EACCES it was forced
+ * and there is no right to open the device; -EPROTONOSUPPORT the module's ABI is too old or too
+ * new; -EINVAL unknown provider; -EDQUOT, -ENOSPC this user's, the machine's cap on endpoints;
+ * -EMFILE, -ENFILE no descriptor left; -ENOMEM.
  */
 int shmipc_open(struct shmipc_endpoint **ep, unsigned int flags);
 
 /**
  * shmipc_close - close an endpoint and all that is still open on it
  * @ep: the endpoint, or NULL. In a forked child this frees the child's copy only.
+ *
+ * Peers see what shmipc_session_close() shows them. No other thread may be in a call on it.
  */
 void shmipc_close(struct shmipc_endpoint *ep);
 
-/** shmipc_provider - "kernel" or "embedded" */
+/** shmipc_provider - "kernel" or "embedded". Return: a constant string, also in a forked child. */
 const char *shmipc_provider(const struct shmipc_endpoint *ep);
 
-/** shmipc_version - the library's version, as "0.1.0" */
+/** shmipc_version - the library's version. Return: a constant string, as "0.1.0". */
 const char *shmipc_version(void);
 
 /**
@@ -79,6 +89,8 @@ const char *shmipc_version(void);
  * It becomes readable (POLLIN) when shmipc_wait() has something to do. Ask shmipc_wait(ep, ...,
  * 0) until it returns 0, then sleep on the descriptor: that last call armed the doorbells.
  * The descriptor belongs to the endpoint: don't read, write or close it.
+ *
+ * Return: the descriptor, the same for the endpoint's life.
  */
 int shmipc_fd(const struct shmipc_endpoint *ep);
 
@@ -113,9 +125,11 @@ struct shmipc_event {
  * Events are level-triggered: a stream with unread data is reported again at the next call.
  * EV_WRITE is reported once for each -EAGAIN, EV_CLOSED once a session. Streams that
  * shmipc_stream_accept() has not handed out yet are not reported.
- * One thread at a time may call this on an endpoint.
+ * One thread at a time may call this on an endpoint. While it runs, nobody may close what it may
+ * report: let the thread that waits close.
  *
- * Return: how many events; 0 when the time was over.
+ * Return: how many events, > 0; 0 when the time was over, or @timeout_ns is 0 and there is none;
+ * -ESTALE.
  */
 int shmipc_wait(struct shmipc_endpoint *ep, struct shmipc_event *events, unsigned int max,
 		int64_t timeout_ns);
@@ -154,7 +168,10 @@ struct shmipc_stats {
  * shmipc_get_stats - read the counters
  * @ep: the endpoint
  * @stats: filled in
- * @size: sizeof(*stats) that the caller was compiled with
+ * @size: sizeof(*stats) that the caller was compiled with: a newer library fills in no more, an
+ *	older one fills up with 0
+ *
+ * What sessions counted that are closed by now is in it. Return: 0.
  */
 int shmipc_get_stats(struct shmipc_endpoint *ep, struct shmipc_stats *stats, size_t size);
 
@@ -203,16 +220,24 @@ struct shmipc_options {
  * @options: or NULL
  * @listener: filled in; the caller closes it with shmipc_listener_close()
  *
- * Return: 0; -EINVAL name or option; -EADDRINUSE; -EACCES a name under "u<uid>/" of
- * another uid; -EPROTONOSUPPORT; -ENOSPC, -ENOMEM.
+ * Does not block, but for up to 0.2 s while a name's last owner is being buried (embedded).
+ *
+ * Return: 0; -EINVAL name or option; -EADDRINUSE a listener, of either provider, has the name;
+ * -EACCES a name under "u<uid>/" of another uid; -EDQUOT, -ENOSPC this user's, the machine's cap
+ * on listeners; -EMFILE, -ENFILE no descriptor left; -ENOMEM; -ESTALE.
  */
 int shmipc_listen(struct shmipc_endpoint *ep, const char *name,
 		  const struct shmipc_options *options, struct shmipc_listener **listener);
 
-/** shmipc_listener_close - give the name back; sessions already accepted live on */
+/**
+ * shmipc_listener_close - give the name back
+ * @listener: or NULL
+ *
+ * Sessions already accepted live on; who waits in shmipc_connect() gets -ECONNREFUSED.
+ */
 void shmipc_listener_close(struct shmipc_listener *listener);
 
-/** shmipc_listener_set_user - attach a pointer that comes back in events */
+/** shmipc_listener_set_user - attach a pointer that comes back in events, from the next one on */
 void shmipc_listener_set_user(struct shmipc_listener *listener, void *user);
 
 /**
@@ -221,8 +246,11 @@ void shmipc_listener_set_user(struct shmipc_listener *listener, void *user);
  * @session: filled in; the caller closes it with shmipc_session_close()
  * @timeout_ns: how long to wait for one
  *
- * Return: 0; -EAGAIN, -ETIMEDOUT; -EDQUOT, -ENOSPC, -ENOMEM memory for this side; -EBADMSG
- * the connector's segment is malformed (that connection is dropped, call again).
+ * The session has this listener's options. Several threads may accept at once.
+ *
+ * Return: 0; -EAGAIN nobody waits, -ETIMEDOUT; -EDQUOT, -ENOSPC, -ENOMEM memory for this side;
+ * -EMFILE, -ENFILE no descriptor left; -EBADMSG the connector's segment is malformed (that
+ * connection is dropped, call again); -ESTALE.
  */
 int shmipc_accept(struct shmipc_listener *listener, struct shmipc_session **session,
 		  int64_t timeout_ns);
@@ -235,9 +263,14 @@ int shmipc_accept(struct shmipc_listener *listener, struct shmipc_session **sess
  * @session: filled in; the caller closes it with shmipc_session_close()
  * @timeout_ns: how long to wait for the other side to accept; must not be 0
  *
- * Return: 0; -ENOENT nobody has that name; -EACCES its mode or its uid forbids it; -EAGAIN
- * its backlog is full; -ECONNREFUSED it closed or died before it accepted; -ETIMEDOUT;
- * -EPROTONOSUPPORT the listener uses the other provider; -EDQUOT, -ENOSPC, -ENOMEM; -EBADMSG.
+ * Other threads may use the endpoint while it waits.
+ *
+ * Return: 0; -EINVAL name, option or timeout; -ENOENT nobody has that name; -EACCES its mode or its
+ * uid forbids it; -EAGAIN its backlog is full; -ECONNREFUSED it closed or died before it
+ * accepted; -ETIMEDOUT; -EPROTONOSUPPORT the listener uses the other provider, or another version
+ * of the protocol; -EDQUOT this uid has as many sessions as one may have, or its cap on memory is
+ * reached; -ENOSPC a cap of the machine; -ENOMEM; -EMFILE, -ENFILE no descriptor left; -EBADMSG the
+ * listener's side is malformed; -ESTALE.
  */
 int shmipc_connect(struct shmipc_endpoint *ep, const char *name,
 		   const struct shmipc_options *options, struct shmipc_session **session,
@@ -245,6 +278,7 @@ int shmipc_connect(struct shmipc_endpoint *ep, const char *name,
 
 /**
  * shmipc_session_close - end a session
+ * @session: or NULL
  *
  * All its streams and every message held from them end with it: their handles
  * and pointers are no longer valid. What was sent can still be read by the peer, which
@@ -253,14 +287,17 @@ int shmipc_connect(struct shmipc_endpoint *ep, const char *name,
  */
 void shmipc_session_close(struct shmipc_session *session);
 
-/** shmipc_session_set_user - attach a pointer that comes back in events */
+/** shmipc_session_set_user - attach a pointer that comes back in events, from the next one on */
 void shmipc_session_set_user(struct shmipc_session *session, void *user);
 
 /**
  * shmipc_session_error - why a session ended
  *
+ * Said once all that the peer had sent was taken in, so a session whose peer has left may live on
+ * for a while. Its streams answer -EPIPE for the first two.
+ *
  * Return: 0 it lives; -EPIPE the peer closed it; -EOWNERDEAD the peer died; -EBADMSG the peer
- * broke the protocol; -ESTALE this endpoint is dead.
+ * broke the protocol.
  */
 int shmipc_session_error(const struct shmipc_session *session);
 
@@ -272,7 +309,13 @@ struct shmipc_peer_info {
 	uint32_t reserved;
 };
 
-/** shmipc_session_peer - who is at the other end. Never blocks. */
+/**
+ * shmipc_session_peer - who is at the other end
+ * @session: the session
+ * @peer: filled in; it says the same for the session's life
+ *
+ * Return: 0.
+ */
 int shmipc_session_peer(const struct shmipc_session *session, struct shmipc_peer_info *peer);
 
 /* ---- streams ------------------------------------------------------------ */
@@ -284,31 +327,40 @@ int shmipc_session_peer(const struct shmipc_session *session, struct shmipc_peer
  *
  * The peer learns of it with the first message, finish or flush.
  *
- * Return: 0; -EMFILE max_streams of this side are open; -EPIPE, -EBADMSG; -ENOMEM.
+ * Return: 0; -EMFILE all that this side may open (half of max_streams) are open, or not over yet at
+ * the peer's; -EPIPE, -EOWNERDEAD, -EBADMSG the session ended, as shmipc_session_error(); -ENOMEM.
  */
 int shmipc_stream_open(struct shmipc_session *session, struct shmipc_stream **stream);
 
 /**
  * shmipc_stream_accept - take the next stream that the peer opened
+ * @session: the session
+ * @stream: filled in; the caller closes it with shmipc_stream_close()
+ * @timeout_ns: how long to wait for one
  *
- * Return: 0; -EAGAIN, -ETIMEDOUT; -EPIPE, -EBADMSG the session ended.
+ * Return: 0; -EAGAIN, -ETIMEDOUT; -EPIPE, -EOWNERDEAD, -EBADMSG the session ended, as
+ * shmipc_session_error(); -ESTALE.
  */
 int shmipc_stream_accept(struct shmipc_session *session, struct shmipc_stream **stream,
 			 int64_t timeout_ns);
 
-/** shmipc_stream_set_user - attach a pointer that comes back in events */
+/** shmipc_stream_set_user - attach a pointer that comes back in events, from the next one on */
 void shmipc_stream_set_user(struct shmipc_stream *stream, void *user);
 
 /**
  * shmipc_stream_pause - report no SHMIPC_EV_READ for a stream, or report it again
+ * @stream: the stream
  * @paused: 1 or 0
  *
  * For an event loop that can't take more from a stream just now: what waits there is reported
- * when it is resumed. Nothing is lost meanwhile, and the sender is held by its window.
+ * when it is resumed. Nothing is lost meanwhile, and the sender is held by its window. Reading
+ * goes on as before.
+ *
+ * Return: 0.
  */
 int shmipc_stream_pause(struct shmipc_stream *stream, int paused);
 
-/** shmipc_stream_session - the session that a stream belongs to */
+/** shmipc_stream_session - the session that a stream belongs to, also in a forked child */
 struct shmipc_session *shmipc_stream_session(const struct shmipc_stream *stream);
 
 /* Flags of a send. */
@@ -320,11 +372,14 @@ struct shmipc_session *shmipc_stream_session(const struct shmipc_stream *stream)
  * @stream: the stream; one reservation at a time
  * @len: bytes, > 0
  * @data: filled in: @len writable bytes, until commit or cancel
- * @timeout_ns: how long to wait for the stream's window
+ * @timeout_ns: how long to wait for the stream's window, or for the peer to drain a full ring
  *
- * Return: 0; -EAGAIN, -ETIMEDOUT the window is full; -EMSGSIZE more than max_memory;
- * -EBUSY a reservation is out; -EPIPE; -ECONNRESET the stream was reset; -ESHUTDOWN after
- * finish; -EBADMSG; -EDQUOT, -ENOSPC, -ENOMEM a new segment could not be had.
+ * All that a send may have to wait for, or that may be refused, is had here.
+ *
+ * Return: 0; -EAGAIN, -ETIMEDOUT no room in the window or the ring; -EMSGSIZE more than max_memory;
+ * -EBUSY a reservation is out; -EPIPE the peer closed the session or died; -ECONNRESET the stream
+ * was reset; -ESHUTDOWN after finish; -EBADMSG the peer broke the protocol; -EDQUOT, -ENOSPC,
+ * -ENOMEM, -EMFILE, -ENFILE a new segment could not be had; -ESTALE.
  */
 int shmipc_reserve(struct shmipc_stream *stream, size_t len, void **data, int64_t timeout_ns);
 
@@ -334,13 +389,18 @@ int shmipc_reserve(struct shmipc_stream *stream, size_t len, void **data, int64_
  * @len: bytes to send, 1 to what was reserved
  * @flags: SHMIPC_MORE, SHMIPC_CORK
  *
- * Never blocks for long: it waits for a ring slot, which the peer's library frees.
- * Return: 0; -EINVAL nothing reserved, bad length or flag; -EPIPE, -ECONNRESET, -EBADMSG: the
- * reservation is gone.
+ * Never waits: the ring slot was promised with the reservation.
+ *
+ * Return: 0; -EINVAL nothing reserved, bad length or flag, and the reservation stands; -EPIPE,
+ * -ECONNRESET, -EBADMSG as shmipc_reserve(): the reservation is gone.
  */
 int shmipc_commit(struct shmipc_stream *stream, size_t len, unsigned int flags);
 
-/** shmipc_cancel - give a reservation back unsent. Return: 0; -EINVAL nothing reserved. */
+/**
+ * shmipc_cancel - give a reservation back unsent
+ *
+ * Return: 0; -EINVAL nothing reserved.
+ */
 int shmipc_cancel(struct shmipc_stream *stream);
 
 /**
@@ -354,8 +414,9 @@ int shmipc_cancel(struct shmipc_stream *stream);
  * A message of up to a quarter of the window travels as one frame, so that its receiver
  * gets it as one span; a longer one is cut.
  *
- * Return: how many bytes were sent: fewer than @len only when the time was over in the middle;
- * then the message is open, and the next write goes on with it. Errors as shmipc_reserve().
+ * Return: how many bytes were sent, > 0: fewer than @len when the time was over, or an error came,
+ * in the middle; then the message is open, and the next write goes on with it or tells the error.
+ * Errors, of which none is -EMSGSIZE, as shmipc_reserve(); -EINVAL length 0 or unknown flag.
  */
 ssize_t shmipc_write(struct shmipc_stream *stream, const void *buf, size_t len,
 		     unsigned int flags, int64_t timeout_ns);
@@ -399,16 +460,20 @@ struct shmipc_message {
  *
  * Return: 1 there is one; 0 the stream ended (finish); -EAGAIN, -ETIMEDOUT; -EPIPE the peer
  * died or closed the session before it finished the stream; -ECONNRESET the stream was reset;
- * -EBADMSG the peer broke the protocol.
+ * -EBADMSG the peer broke the protocol; -ESTALE.
  */
 int shmipc_peek(struct shmipc_stream *stream, struct shmipc_message *message,
 		int64_t timeout_ns);
 
 /**
  * shmipc_return - give a message back to its sender
+ * @stream: the stream that it was taken from
+ * @message: as shmipc_peek() filled it in; of copies, one only
  *
- * Its spans may not be read any more. Never blocks.
- * Return: 0; -EINVAL already returned.
+ * Its spans may not be read any more. Any thread may do it, also while another reads the stream.
+ *
+ * Return: 0, also for one that was returned (its @nspans is 0); -EINVAL it is not held, or of
+ * another stream.
  */
 int shmipc_return(struct shmipc_stream *stream, struct shmipc_message *message);
 
@@ -421,7 +486,8 @@ int shmipc_return(struct shmipc_stream *stream, struct shmipc_message *message);
  *
  * Never crosses the end of a message. What was read is returned to the sender by itself.
  *
- * Return: bytes, > 0; 0 the stream ended; errors as shmipc_peek().
+ * Return: bytes, > 0; 0 the stream ended; errors as shmipc_peek(). After -ECONNRESET @buf may have
+ * been written to.
  */
 ssize_t shmipc_read(struct shmipc_stream *stream, void *buf, size_t len, int64_t timeout_ns);
 
@@ -429,30 +495,41 @@ ssize_t shmipc_read(struct shmipc_stream *stream, void *buf, size_t len, int64_t
  * shmipc_flush - ring the doorbells that SHMIPC_CORK kept back
  *
  * On a stream that was opened and has sent nothing yet, this tells the peer of it, so that the
- * peer may speak first. Never blocks.
+ * peer may speak first.
+ *
+ * Return: 0, also when nobody is left to hear: sends and reads tell that.
  */
 int shmipc_flush(struct shmipc_stream *stream);
 
 /**
  * shmipc_finish - end the sending direction; reading goes on
  *
- * The peer reads what was sent, then the end. Never blocks: if the peer lets its ring run full, the
- * end goes out with a later call on this endpoint. Return: 0; -EBUSY a reservation is out;
- * -ESHUTDOWN already finished; -EPIPE, -ECONNRESET, -EBADMSG.
+ * The peer reads what was sent, then the end. If the peer lets its ring run full, the end goes out
+ * with a later call on this endpoint.
+ *
+ * Return: 0; -EBUSY a reservation is out; -ESHUTDOWN already finished; -EPIPE, -ECONNRESET,
+ * -EBADMSG as shmipc_reserve().
  */
 int shmipc_finish(struct shmipc_stream *stream);
 
 /**
  * shmipc_reset - end both directions at once and drop what was not read
+ * @stream: the stream
  * @code: for the peer: shmipc_stream_reset_code()
+ *
+ * A reservation is cancelled. Messages held from the stream stay valid until they are returned.
+ *
+ * Return: 0, also on a stream that was reset already; -EPIPE, -EOWNERDEAD, -EBADMSG the session
+ * ended, as shmipc_session_error().
  */
 int shmipc_reset(struct shmipc_stream *stream, uint32_t code);
 
-/** shmipc_stream_reset_code - the code of the peer's reset, 0 if it did not reset */
+/** shmipc_stream_reset_code - the code of the peer's reset. Return: it, or 0: it did not reset. */
 uint32_t shmipc_stream_reset_code(const struct shmipc_stream *stream);
 
 /**
  * shmipc_stream_close - let go of a stream
+ * @stream: or NULL
  *
  * Finishes it if that was not done. Data that was not read, or that comes after, resets
  * the stream (as closing a TCP socket does). Messages held from it are returned.
@@ -461,7 +538,7 @@ void shmipc_stream_close(struct shmipc_stream *stream);
 
 /* ---- errors ------------------------------------------------------------- */
 
-/** shmipc_strerror - what a (negative) error value of this library means; never NULL */
+/** shmipc_strerror - what a (negative) error value means. Return: a constant string. */
 const char *shmipc_strerror(int error);
 
 /**
