@@ -311,7 +311,25 @@ void session_fail(struct shmipc_session *s, int error)
 	endpoint_poke(ep, NULL);
 }
 
-/* Takes the session out of every list in which another thread could find it. */
+static void free_streams(struct shmipc_session *s)
+{
+	struct list *pos, *n;
+
+	for (uint32_t i = 0; s->streams && i < s->nr_streams; i++)
+		if (s->streams[i])
+			stream_free(s->streams[i]);
+	list_for_each_safe(pos, n, &s->rx.closed)
+		stream_free(container_of(pos, struct shmipc_stream, accept));
+	list_for_each_safe(pos, n, &s->rx.accept)
+		stream_free(container_of(pos, struct shmipc_stream, accept));
+	list_for_each_safe(pos, n, &s->rx.detached)
+		stream_free(container_of(pos, struct shmipc_stream, accept));
+}
+
+/*
+ * Takes the session out of every list in which another thread could find it, and its streams with
+ * it: shmipc_wait() looks at their sources under poll_lock alone.
+ */
 static void unlink_session(struct shmipc_session *s)
 {
 	struct shmipc_endpoint *ep = s->ep;
@@ -328,24 +346,10 @@ static void unlink_session(struct shmipc_session *s)
 	ep->gone.bytes_received += s->rx.bytes;
 	unlock(&ep->lock);
 	source_remove(ep, &s->source);
+	free_streams(s);
 	if (s->cookie)
 		endpoint_forget(ep, s->cookie);
 	unlock(&ep->poll_lock);
-}
-
-static void free_streams(struct shmipc_session *s)
-{
-	struct list *pos, *n;
-
-	for (uint32_t i = 0; s->streams && i < s->nr_streams; i++)
-		if (s->streams[i])
-			stream_free(s->streams[i]);
-	list_for_each_safe(pos, n, &s->rx.closed)
-		stream_free(container_of(pos, struct shmipc_stream, accept));
-	list_for_each_safe(pos, n, &s->rx.accept)
-		stream_free(container_of(pos, struct shmipc_stream, accept));
-	list_for_each_safe(pos, n, &s->rx.detached)
-		stream_free(container_of(pos, struct shmipc_stream, accept));
 }
 
 void session_destroy(struct shmipc_session *s)
@@ -355,7 +359,6 @@ void session_destroy(struct shmipc_session *s)
 	unlink_session(s);
 	if (s->handle)
 		pv->ops->drop(pv, s->handle, 0);
-	free_streams(s);
 	rx_destroy(s);
 	for (uint32_t i = 0; i < s->tx.nr_segments; i++)
 		if (s->tx.segments[i].addr)
