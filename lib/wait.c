@@ -41,7 +41,8 @@ void endpoint_poke(struct shmipc_endpoint *ep, const void *key)
 	list_for_each_safe(pos, n, &ep->followers) {
 		struct waiter *w = container_of(pos, struct waiter, node);
 
-		if (!key || w->key == key)
+		/* shmipc_wait() has the endpoint for its key: it waits for every object. */
+		if (!key || w->key == key || w->key == ep)
 			poke(w);
 	}
 	unlock(&ep->lock);
