@@ -115,6 +115,7 @@ struct embedded {
 	unsigned int next_index;
 	uint16_t generation;
 	struct list ready;
+	bool kicked;			/* a sync shall return */
 	unsigned int silent;		/* sessions in that state */
 	unsigned int starved;		/* listeners that are */
 	int64_t tend_at;		/* when guests and starved listeners are next looked at */

@@ -78,6 +78,7 @@ struct shmipc_endpoint {
 	struct list listeners;		/* (lock) */
 	struct list followers;		/* (lock) */
 	atomic_uint nr_followers;	/* written under lock, read without it */
+	_Atomic(const void *) asleep;	/* the leader's key while it sleeps in sync, else NULL */
 	bool leading;			/* (lock) */
 	struct list corked;		/* (lock) sessions that may have to ring */
 	struct list sources;		/* (lock) */
@@ -107,8 +108,13 @@ static inline bool endpoint_foreign(const struct shmipc_endpoint *ep)
  */
 int endpoint_wait(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns);
 
-/* Wakes the followers that wait for @key (all with NULL). Any lock of the order above may be held. */
+/*
+ * Wakes whoever sleeps for @key (all with NULL), followers and leader. It was changed under a lock that
+ * their ready() takes too, or by a seq_cst store. Any lock of the order above may be held.
+ */
 void endpoint_poke(struct shmipc_endpoint *ep, const void *key);
+/* A sleeping leader shall look at the hot list again, whatever it waits for. */
+void endpoint_kick(struct shmipc_endpoint *ep);
 
 /* Reports @event (0: look at its level) of @source at the next shmipc_wait(). */
 void endpoint_post(struct shmipc_endpoint *ep, struct source *source, uint32_t event);

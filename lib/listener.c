@@ -166,8 +166,7 @@ static int accept_one(struct shmipc_listener *listener, struct shmipc_session *s
 	if (err)
 		return err;
 	/* More may wait: the next call finds out. */
-	atomic_store(&listener->pending, true);
-	endpoint_post(listener->ep, &listener->source, 0);
+	listener_event(listener);
 	return session_complete(s, handle, &peer);
 }
 

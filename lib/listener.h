@@ -15,7 +15,7 @@ struct shmipc_listener {
 	atomic_bool pending;		/* the provider said that one waits */
 };
 
-/* A connection waits. poll_lock held. */
+/* A connection waits. poll_lock held, or the listener is the caller's. */
 void listener_event(struct shmipc_listener *listener);
 
 /* Fills in defaults. Returns 0, or -EINVAL with a sentence. */

@@ -90,6 +90,11 @@ struct provider_ops {
 	int (*connect)(struct provider *pv, const struct pv_connect *connect, uint32_t *session,
 		       struct shmipc_peer *peer);
 	int (*sync)(struct provider *pv, struct pv_sync *sync);
+	/*
+	 * Ends the wait of another thread in @sync, or of the next one, with an event whose cookie is 0.
+	 * Any lock of the library's may be held.
+	 */
+	void (*kick)(struct provider *pv);
 	/* Of a session (the peer gets PEER_CLOSED) or a listener. */
 	void (*drop)(struct provider *pv, uint32_t handle, uint32_t reason);
 };

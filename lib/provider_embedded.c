@@ -188,6 +188,10 @@ static int take_ready_locked(struct embedded *e, struct pv_sync *sync)
 	unsigned int n = 0;
 	struct list *pos, *next;
 
+	if (e->kicked) {
+		e->kicked = false;
+		sync->events[n++] = (struct shmipc_ready){ 0 };
+	}
 	list_for_each_safe(pos, next, &e->ready) {
 		struct object *object = container_of(pos, struct object, ready);
 
@@ -211,7 +215,7 @@ static int64_t sleep_locked(struct embedded *e, const struct pv_sync *sync, int6
 {
 	int64_t most = -1;
 
-	if (!sync->wait || !list_empty(&e->ready))
+	if (!sync->wait || e->kicked || !list_empty(&e->ready))
 		return 0;
 	if (e->silent || e->starved)
 		most = TEND_NS;
@@ -264,6 +268,16 @@ static int embedded_sync(struct provider *pv, struct pv_sync *sync)
 	for (unsigned int i = 0; i < sync->nr_notify; i++)
 		ring(e, sync->notify[i].handle);
 	return sync->max_events ? collect(e, sync) : 0;
+}
+
+static void embedded_kick(struct provider *pv)
+{
+	struct embedded *e = embedded(pv);
+
+	pthread_mutex_lock(&e->lock);
+	e->kicked = true;
+	link_ring(e->kick, false);
+	pthread_mutex_unlock(&e->lock);
 }
 
 /* ---- open, drop, close --------------------------------------------------------- */
@@ -371,5 +385,6 @@ const struct provider_ops provider_embedded = {
 	.accept = embedded_accept,
 	.connect = embedded_connect,
 	.sync = embedded_sync,
+	.kick = embedded_kick,
 	.drop = embedded_drop,
 };

@@ -8,10 +8,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,6 +41,7 @@ struct kernel_provider {
 	struct provider base;
 	pthread_mutex_t lock;
 	struct list markers;	/* (protected by lock) */
+	uint32_t own_bell;	/* (protected by lock) see kernel_kick(); 0: none yet */
 };
 
 static int real_ioctl(int fd, unsigned long request, void *arg)
@@ -458,6 +461,60 @@ static int kernel_sync(struct provider *pv, struct pv_sync *sync)
 	return (int)req.out_nr_events;
 }
 
+/*
+ * A session of which both sides are this endpoint's. Only endpoints that several threads use pay
+ * for one. Nobody can guess its name, which is there for a moment, or connect but this user.
+ */
+static int make_own_bell(struct provider *pv, uint32_t *bell)
+{
+	char name[SHMIPC_NAME_MAX + 1];
+	struct shmipc_bind bind = { .size = sizeof(bind), .name = (uintptr_t)name, .mode = 0200,
+				    .backlog = 1, .max_per_uid = 1 };
+	struct shmipc_connect connect = { .size = sizeof(connect), .name = (uintptr_t)name,
+					  .flags = SHMIPC_CONNECT_NONBLOCK };
+	struct shmipc_accept accept = { .size = sizeof(accept) };
+	uint64_t nonce;
+	int err;
+
+	if (getrandom(&nonce, sizeof(nonce), 0) != sizeof(nonce))
+		return -EIO;
+	bind.name_len = connect.name_len =
+		(uint32_t)snprintf(name, sizeof(name), "own-bell/%016llx",
+				   (unsigned long long)nonce);
+	err = request(pv, SHMIPC_IOC_BIND, &bind);
+	if (err)
+		return err;
+	err = request(pv, SHMIPC_IOC_CONNECT, &connect);
+	accept.listener = bind.out_handle;
+	if (!err)
+		err = request(pv, SHMIPC_IOC_ACCEPT, &accept);
+	if (!err)
+		*bell = connect.out_session;
+	else if (connect.out_session)
+		close_handle(pv, connect.out_session, 0);
+	close_handle(pv, bind.out_handle, 0);
+	return err;
+}
+
+/* The module has no call for it, but a ring of one's own is an event as any other. */
+static void kernel_kick(struct provider *pv)
+{
+	struct kernel_provider *k = kernel(pv);
+	struct shmipc_notify notify = { .bits = BELL_DATA };
+	int err = 0;
+
+	pthread_mutex_lock(&k->lock);
+	if (!k->own_bell)
+		err = make_own_bell(pv, &k->own_bell);
+	notify.handle = k->own_bell;
+	pthread_mutex_unlock(&k->lock);
+	if (!err)
+		err = ring_only(pv, &notify, 1);
+	if (err)
+		log_limited(LOG_LEVEL_ERROR, "a thread that waits can't be woken for what another "
+			    "did: %s", shmipc_strerror(err));
+}
+
 static void kernel_drop(struct provider *pv, uint32_t handle, uint32_t reason)
 {
 	/* The marker first: where it is seen, the name is served or was a moment ago. */
@@ -478,5 +535,6 @@ const struct provider_ops provider_kernel = {
 	.accept = kernel_accept,
 	.connect = kernel_connect,
 	.sync = kernel_sync,
+	.kick = kernel_kick,
 	.drop = kernel_drop,
 };

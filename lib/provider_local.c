@@ -73,6 +73,7 @@ struct local {
 	pthread_cond_t cond;
 	struct list things;
 	struct list ready;
+	bool kicked;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -113,16 +114,21 @@ static struct side *find_side(struct local *l, uint32_t handle)
 	return thing ? container_of(thing, struct side, thing) : NULL;
 }
 
-static void raise_causes(struct thing *thing, uint32_t causes)
+/* poll() on it says that there is something. */
+static void set_readable(struct local *l)
 {
 	static const uint64_t one = 1;
-	struct local *l = thing->owner;
-	ssize_t done;
+	ssize_t done = write(l->base.fd, &one, sizeof(one));
 
-	if (list_empty(&l->ready)) {
-		done = write(l->base.fd, &one, sizeof(one));
-		(void)done;
-	}
+	(void)done;
+}
+
+static void raise_causes(struct thing *thing, uint32_t causes)
+{
+	struct local *l = thing->owner;
+
+	if (list_empty(&l->ready))
+		set_readable(l);
 	thing->causes |= causes;
 	if (list_empty(&thing->ready))
 		list_add_tail(&thing->ready, &l->ready);
@@ -173,6 +179,10 @@ static int take_ready(struct local *l, struct pv_sync *sync)
 	uint64_t count;
 	ssize_t done;
 
+	if (l->kicked && sync->max_events) {
+		l->kicked = false;
+		sync->events[n++] = (struct shmipc_ready){ 0 };
+	}
 	while (n < sync->max_events && !list_empty(&l->ready)) {
 		struct thing *thing = container_of(l->ready.next, struct thing, ready);
 
@@ -206,6 +216,17 @@ static int local_sync(struct provider *pv, struct pv_sync *sync)
 		n = take_ready(l, sync);
 	pthread_mutex_unlock(&lock);
 	return n;
+}
+
+static void local_kick(struct provider *pv)
+{
+	struct local *l = local(pv);
+
+	pthread_mutex_lock(&lock);
+	l->kicked = true;
+	set_readable(l);
+	pthread_cond_broadcast(&l->cond);
+	pthread_mutex_unlock(&lock);
 }
 
 /* ---- segments ------------------------------------------------------------------- */
@@ -628,5 +649,6 @@ const struct provider_ops provider_local = {
 	.accept = local_accept,
 	.connect = local_connect,
 	.sync = local_sync,
+	.kick = local_kick,
 	.drop = local_drop,
 };

@@ -140,6 +140,8 @@ int session_complete(struct shmipc_session *s, uint32_t handle, const struct shm
 	early = endpoint_attach(ep, s->cookie, s, NULL);
 	session_event(s, early);
 	unlock(&ep->poll_lock);
+	/* Its bell may have been taken already, by a leader that did not know it. */
+	endpoint_kick(ep);
 	return 0;
 }
 

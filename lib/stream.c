@@ -200,6 +200,7 @@ int shmipc_stream_accept(struct shmipc_session *s, struct shmipc_stream **stream
 		if (st) {
 			*stream = st;
 			endpoint_post(s->ep, &st->source, 0);
+			endpoint_poke(s->ep, st);
 			return 0;
 		}
 		if (session_error(s))
@@ -228,6 +229,8 @@ int shmipc_stream_pause(struct shmipc_stream *st, int paused)
 	st->paused = paused;
 	unlock(&s->rx.lock);
 	endpoint_post(s->ep, &st->source, 0);
+	if (!paused)
+		endpoint_poke(s->ep, st);
 	return 0;
 }
 

@@ -27,10 +27,29 @@ static void poke(struct waiter *w)
 	futex_wake(&w->poked);
 }
 
+/*
+ * The leader says that it sleeps, then looks a last time; our caller changed something, then we look
+ * whether it sleeps. One of the two sees the other (see sync_events()). One kick a sleep.
+ */
+static void kick_if(struct shmipc_endpoint *ep, const void *key)
+{
+	const void *asleep = atomic_load(&ep->asleep);
+
+	if (asleep && (!key || asleep == key || asleep == ep) &&
+	    atomic_compare_exchange_strong(&ep->asleep, &asleep, NULL))
+		ep->pv->ops->kick(ep->pv);
+}
+
+void endpoint_kick(struct shmipc_endpoint *ep)
+{
+	kick_if(ep, NULL);
+}
+
 void endpoint_poke(struct shmipc_endpoint *ep, const void *key)
 {
 	struct list *pos, *n;
 
+	kick_if(ep, key);
 	/*
 	 * A follower counts itself, then asks ready() under the lock that our caller changed the
 	 * object with: it sees the change, or we see its count.
@@ -172,6 +191,12 @@ static void see_ready(struct shmipc_endpoint *ep, uint32_t ready, int n, unsigne
  * The last look at @w is after the arming. What another thread drained before it, perhaps for
  * us, is seen by that look; what it drains later was published at or after the armed event, so
  * the peer rings. Without that look we could sleep on what is in our own queue.
+ *
+ * Other threads also make news for which no peer rings: a session that they made, a window that
+ * they gave back, a stream that they resumed. @asleep is set before the last looks: in poll_lock,
+ * under which sessions become hot; and before ready(), whose locks are those that news is made
+ * under, or which reads what was stored seq_cst, as @asleep is. Who makes news after our look
+ * therefore finds @asleep, and kicks.
  */
 static int sync_events(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns,
 		       bool *armed)
@@ -189,10 +214,14 @@ static int sync_events(struct shmipc_endpoint *ep, struct waiter *w, int64_t tim
 
 	lock(&ep->poll_lock);
 	*armed = !arm_hot(ep);
+	if (*armed && timeout_ns)
+		atomic_store(&ep->asleep, w->key);
 	sync.nr_notify = endpoint_bells(ep, notify, EVENTS_MAX);
 	unlock(&ep->poll_lock);
 	/* All of the corked first: nobody may sleep on what we owe a ring for. */
 	sync.wait = *armed && timeout_ns && sync.nr_notify < EVENTS_MAX && !w->ready(w->arg);
+	if (!sync.wait)
+		atomic_store_explicit(&ep->asleep, NULL, memory_order_relaxed);
 	if (!sync.wait && (timeout_ns || !*armed) && !sync.nr_notify && !provider_calls(ep))
 		return 0;
 	count(&ep->doorbells, sync.nr_notify);
@@ -201,6 +230,7 @@ static int sync_events(struct shmipc_endpoint *ep, struct waiter *w, int64_t tim
 		ready = __atomic_load_n(&ep->pv->anchor->ready, __ATOMIC_ACQUIRE);
 	ep->since_sync = 0;
 	n = ep->pv->ops->sync(ep->pv, &sync);
+	atomic_store_explicit(&ep->asleep, NULL, memory_order_relaxed);
 	see_ready(ep, ready, n, sync.max_events);
 	if (n <= 0)
 		return n;

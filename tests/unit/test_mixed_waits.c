@@ -44,16 +44,22 @@ struct thread {
 	struct shmipc_stream *st;
 	struct shmipc_event event;
 	ssize_t result;
+	int64_t took;
 };
 
-/* Long enough for any machine, short enough for the test to end and say that nothing came. */
+/*
+ * Long enough for any machine. When it is over the library looks once more: who finds something only
+ * then was not woken for it.
+ */
 #define IN_TIME	(LIMIT / 3)
 
 static void *wait_thread(void *arg)
 {
 	struct thread *t = arg;
+	int64_t begun = now();
 
 	t->result = shmipc_wait(t->ep, &t->event, 1, IN_TIME);
+	t->took = now() - begun;
 	return NULL;
 }
 
@@ -61,8 +67,10 @@ static void *read_thread(void *arg)
 {
 	struct thread *t = arg;
 	char c;
+	int64_t begun = now();
 
 	t->result = shmipc_read(t->st, &c, 1, IN_TIME);
+	t->took = now() - begun;
 	return NULL;
 }
 
@@ -90,22 +98,30 @@ static void spawn_follower(struct thread *t, void *(*run)(void *), struct shmipc
 	await_settled(ep, 1, 1);
 }
 
-static void join_event(struct thread *t, uint32_t type, void *object)
+static void join(struct thread *t, ssize_t result)
 {
 	pthread_join(t->id, NULL);
-	assert_int_equal(t->result, 1);
+	assert_int_equal(t->result, result);
+	assert_true(t->took < IN_TIME);
+}
+
+static void join_event(struct thread *t, uint32_t type, void *object)
+{
+	join(t, 1);
 	assert_int_equal(t->event.type, type);
 	assert_ptr_equal(t->event.object, object);
 }
 
 /* ---- a provider that does something in between ------------------------------------ */
 
+static struct shmipc_endpoint *hooked_ep;
 static struct provider_ops hooked;
 static const struct provider_ops *real_ops;
 
 /* Its calls but for those that a test replaces in @hooked. */
 static void hook(struct shmipc_endpoint *ep)
 {
+	hooked_ep = ep;
 	real_ops = ep->pv->ops;
 	hooked = *real_ops;
 	ep->pv->ops = &hooked;
@@ -113,7 +129,6 @@ static void hook(struct shmipc_endpoint *ep)
 
 /* ---- a session that ends ------------------------------------------------------------ */
 
-static struct shmipc_endpoint *dropping;
 static int seen_at_drop;
 
 /* As another thread's shmipc_wait() may come while the session is closed. */
@@ -121,7 +136,7 @@ static void wait_then_drop(struct provider *pv, uint32_t handle, uint32_t reason
 {
 	struct shmipc_event events[4];
 
-	seen_at_drop = shmipc_wait(dropping, events, 4, 0);
+	seen_at_drop = shmipc_wait(hooked_ep, events, 4, 0);
 	real_ops->drop(pv, handle, reason);
 }
 
@@ -137,7 +152,6 @@ static void test_close_beside_wait(void **state)
 	assert_int_equal(shmipc_write(b, "x", 1, 0, 0), 1);
 	assert_int_equal(shmipc_wait(d.a_ep, &event, 1, LIMIT), 1);
 	assert_ptr_equal(event.object, a);
-	dropping = d.a_ep;
 	hook(d.a_ep);
 	hooked.drop = wait_then_drop;
 	seen_at_drop = -1;
@@ -165,8 +179,152 @@ static void test_wait_follows(void **state)
 	assert_int_equal(shmipc_write(by, "y", 1, 0, 0), 1);
 	join_event(&loop, SHMIPC_EV_READ, ay);
 	assert_int_equal(shmipc_write(bx, "x", 1, 0, 0), 1);
-	pthread_join(reader.id, NULL);
-	assert_int_equal(reader.result, 1);
+	join(&reader, 1);
+	duo_close(&d);
+}
+
+/* ---- shmipc_wait() leads and sleeps, another thread has news that nobody rings for ------- */
+
+struct peer {
+	pthread_t id;
+	struct shmipc_listener *listener;
+	struct shmipc_session *s;
+	bool close;
+	int err;
+};
+
+/* Accepts, and has said all that it will ever say before the other side's connect returns. */
+static void *peer_thread(void *arg)
+{
+	struct peer *p = arg;
+	struct shmipc_stream *st;
+
+	p->err = shmipc_accept(p->listener, &p->s, LIMIT);
+	if (!p->err && p->close)
+		shmipc_session_close(p->s);
+	else if (!p->err && (shmipc_stream_open(p->s, &st) ||
+			     shmipc_write(st, "x", 1, 0, 0) != 1))
+		p->err = -EIO;
+	return NULL;
+}
+
+static struct peer peer;
+
+/* The connect of a session whose bell the leader takes before anybody knows the session. */
+static int connect_late(struct provider *pv, const struct pv_connect *connect, uint32_t *handle,
+			struct shmipc_peer *who)
+{
+	uint64_t sleeps = duo_stats(hooked_ep).sleeps;
+	int err = real_ops->connect(pv, connect, handle, who);
+
+	pthread_join(peer.id, NULL);
+	await_settled(hooked_ep, sleeps + 1, 0);
+	return err;
+}
+
+static void early_news(bool close, uint32_t type)
+{
+	const char *name = close ? "test.early.end" : "test.early.stream";
+	struct shmipc_session *s;
+	struct thread loop;
+	struct duo d;
+
+	duo_open(&d, NULL);
+	peer = (struct peer){ .close = close };
+	assert_int_equal(shmipc_listen(d.a_ep, name, NULL, &peer.listener), 0);
+	hook(d.b_ep);
+	hooked.connect = connect_late;
+	spawn_leader(&loop, wait_thread, d.b_ep, NULL);
+	pthread_create(&peer.id, NULL, peer_thread, &peer);
+	assert_int_equal(shmipc_connect(d.b_ep, name, NULL, &s, LIMIT), 0);
+	assert_int_equal(peer.err, 0);
+	join_event(&loop, type, s);
+	duo_close(&d);
+}
+
+static void test_early_stream(void **state)
+{
+	(void)state;
+	early_news(false, SHMIPC_EV_STREAM);
+}
+
+static void test_early_end(void **state)
+{
+	(void)state;
+	early_news(true, SHMIPC_EV_CLOSED);
+}
+
+static void test_resumed(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct shmipc_event event;
+	struct thread loop;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	assert_int_equal(shmipc_stream_pause(a, 1), 0);
+	assert_int_equal(shmipc_write(b, "x", 1, 0, 0), 1);
+	assert_int_equal(shmipc_wait(d.a_ep, &event, 1, 0), 0);
+	spawn_leader(&loop, wait_thread, d.a_ep, NULL);
+	assert_int_equal(shmipc_stream_pause(a, 0), 0);
+	join_event(&loop, SHMIPC_EV_READ, a);
+	duo_close(&d);
+}
+
+/* The peer's lie is found by another thread's drain; no bell came with it. */
+static void test_failed_elsewhere(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct frame frame;
+	struct thread loop;
+	struct duo d;
+	char c;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	frame = duo_frame(b);
+	frame.kind = 99;
+	spawn_leader(&loop, wait_thread, d.a_ep, NULL);
+	duo_inject(d.b, &frame);
+	assert_int_equal(shmipc_read(a, &c, 1, 0), -EBADMSG);
+	join_event(&loop, SHMIPC_EV_CLOSED, d.a);
+	duo_close(&d);
+}
+
+static void *write_thread(void *arg)
+{
+	static const char buf[1000];
+	struct thread *t = arg;
+	int64_t begun = now();
+
+	t->result = shmipc_write(t->st, buf, sizeof(buf), 0, IN_TIME);
+	t->took = now() - begun;
+	return NULL;
+}
+
+/* A blocked sender leads; what another thread gives back is what it waits for. */
+static void test_room_from_elsewhere(void **state)
+{
+	static const struct shmipc_options small = {
+		.size = sizeof(small), .window = 4096, .max_memory = 65536,
+	};
+	struct shmipc_stream *ax, *bx, *ay, *by;
+	struct thread writer;
+	void *data;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, &small);
+	duo_stream(&d, &bx, &ax);
+	duo_stream(&d, &by, &ay);
+	assert_int_equal(shmipc_write(bx, "x", 1, 0, 0), 1);
+	assert_int_equal(shmipc_reserve(by, 65000, &data, 0), 0);
+	spawn_leader(&writer, write_thread, d.b_ep, bx);
+	assert_int_equal(shmipc_cancel(by), 0);
+	join(&writer, 1000);
 	duo_close(&d);
 }
 
@@ -174,6 +332,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_close_beside_wait), cmocka_unit_test(test_wait_follows),
+		cmocka_unit_test(test_early_stream), cmocka_unit_test(test_early_end),
+		cmocka_unit_test(test_resumed), cmocka_unit_test(test_failed_elsewhere),
+		cmocka_unit_test(test_room_from_elsewhere),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

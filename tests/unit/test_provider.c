@@ -278,6 +278,53 @@ static void test_sync_times(void **state)
 	end_close(&end);
 }
 
+static void *wait_thread(void *arg)
+{
+	struct end *end = arg;
+	struct shmipc_ready event = { .cookie = 1 };
+
+	end->err = wait_one(end, &event, LIMIT);
+	end->cookie = event.cookie;
+	return NULL;
+}
+
+/* It ends a wait that is on, or else the next one, and a bell beside it is not lost. */
+static void test_kick(void **state)
+{
+	struct shmipc_ready event;
+	struct end server, client;
+	struct pollfd pfd = { .events = POLLIN };
+	bool kicked = false, rang = false;
+
+	(void)state;
+	pair(&server, &client);
+	drain(&server);
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(pthread_create(&server.thread, NULL, wait_thread, &server), 0);
+		if (i % 2)
+			usleep(1000);
+		ops->kick(server.pv);
+		pthread_join(server.thread, NULL);
+		assert_int_equal(server.err, 1);
+		assert_int_equal(server.cookie, 0);
+		assert_int_equal(wait_one(&server, &event, 0), 0);
+	}
+	pfd.fd = server.pv->fd;
+	ops->kick(server.pv);
+	ops->kick(server.pv);
+	end_ring(&client, BELL_DATA);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(poll(&pfd, 1, 0), 1);
+		assert_int_equal(wait_one(&server, &event, LIMIT), 1);
+		kicked |= event.cookie == 0;
+		rang |= event.cookie == 11;
+	}
+	assert_true(kicked && rang);
+	assert_int_equal(wait_one(&server, &event, 0), 0);
+	assert_int_equal(poll(&pfd, 1, 0), 0);
+	unpair(&server, &client);
+}
+
 static void test_bad_handles(void **state)
 {
 	struct shmipc_notify notify[3];
@@ -611,7 +658,7 @@ static void test_choice(void **state)
 #define CONTRACT() \
 	cmocka_unit_test(test_segment), cmocka_unit_test(test_pair), \
 	cmocka_unit_test(test_grant), cmocka_unit_test(test_bells), \
-	cmocka_unit_test(test_sync_times), cmocka_unit_test(test_bad_handles), \
+	cmocka_unit_test(test_kick), cmocka_unit_test(test_sync_times), cmocka_unit_test(test_bad_handles), \
 	cmocka_unit_test(test_closed), cmocka_unit_test(test_close_endpoint), \
 	cmocka_unit_test(test_poll), cmocka_unit_test(test_leftovers), \
 	cmocka_unit_test(test_nobody), cmocka_unit_test(test_in_use), \

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -36,6 +37,8 @@ static struct shmipc_close closes[8];
 static struct shmipc_bind bound;
 static struct shmipc_accept accepted;
 static struct shmipc_seg_grant granted;
+static struct shmipc_notify rung;	/* the last of an array */
+static bool accept_fails;
 static int fail_with, fail_times;
 static uint64_t next_offset;
 static uint32_t sync_flags, sync_events;
@@ -50,6 +53,8 @@ static int fake_sync(struct shmipc_sync *req)
 	unsigned int n = calls[nr(SHMIPC_IOC_SYNC)] - 1;
 
 	syncs[n % 8] = *req;
+	if (req->notify)
+		rung = ((struct shmipc_notify *)(uintptr_t)req->notify)[req->nr_notify - 1];
 	req->out_flags = n ? 0 : sync_flags;
 	req->out_nr_events = req->out_flags & SHMIPC_SYNC_NOTIFY_FAILED ? 0 : sync_events;
 	for (uint32_t i = 0; i < req->out_nr_events; i++) {
@@ -109,6 +114,10 @@ static int fake_ioctl(int fd, unsigned long request, void *arg)
 		return 0;
 	case SHMIPC_IOC_ACCEPT:
 		accepted = *(struct shmipc_accept *)arg;
+		if (accept_fails) {
+			errno = ENOMEM;
+			return -1;
+		}
 		((struct shmipc_accept *)arg)->out_session = 51;
 		((struct shmipc_accept *)arg)->out_peer.uid = 1234;
 		return 0;
@@ -511,6 +520,50 @@ static void test_sync_stale(void **state)
 	assert_int_equal(calls[nr(SHMIPC_IOC_SYNC)], 1);
 }
 
+/* A session to oneself, made when it is first needed, and rung. */
+static void test_kick(void **state)
+{
+	(void)state;
+	ops->kick(pv);
+	assert_int_equal(calls[nr(SHMIPC_IOC_BIND)], 1);
+	assert_int_equal(bound.mode, 0200);
+	assert_int_equal(connects[0].flags, SHMIPC_CONNECT_NONBLOCK);
+	assert_int_equal(connects[0].name_len, bound.name_len);
+	assert_int_equal(accepted.listener, 41);
+	/* Its events are nobody's, but for the rings. */
+	assert_true(!bound.causes && !connects[0].causes && !accepted.causes);
+	assert_true(!connects[0].cookie && !accepted.cookie);
+	/* The name is gone at once. */
+	assert_int_equal(calls[nr(SHMIPC_IOC_CLOSE)], 1);
+	assert_int_equal(closes[0].handle, 41);
+	assert_int_equal(calls[nr(SHMIPC_IOC_SYNC)], 1);
+	assert_int_equal(syncs[0].nr_notify, 1);
+	assert_int_equal(rung.handle, 61);
+	assert_int_equal(rung.bits, BELL_DATA);
+	ops->kick(pv);
+	assert_int_equal(calls[nr(SHMIPC_IOC_BIND)], 1);
+	assert_int_equal(calls[nr(SHMIPC_IOC_SYNC)], 2);
+}
+
+/* What can't be made leaves nothing behind, and is tried again. */
+static void test_kick_fails(void **state)
+{
+	(void)state;
+	fail_with = ENOSPC;
+	fail_times = 1;
+	ops->kick(pv);
+	assert_int_equal(calls[nr(SHMIPC_IOC_SYNC)], 0);
+	accept_fails = true;
+	ops->kick(pv);
+	assert_int_equal(calls[nr(SHMIPC_IOC_SYNC)], 0);
+	assert_int_equal(calls[nr(SHMIPC_IOC_CLOSE)], 2);
+	assert_int_equal(closes[0].handle, 61);
+	assert_int_equal(closes[1].handle, 41);
+	accept_fails = false;
+	ops->kick(pv);
+	assert_int_equal(calls[nr(SHMIPC_IOC_SYNC)], 1);
+}
+
 #define OPENED(f) cmocka_unit_test_setup_teardown(f, setup_open, teardown_close)
 
 int main(void)
@@ -521,6 +574,7 @@ int main(void)
 		OPENED(test_segments), OPENED(test_segment_unmappable), OPENED(test_bind),
 		OPENED(test_accept), OPENED(test_connect), OPENED(test_sync_one),
 		OPENED(test_sync_many), OPENED(test_sync_stale), OPENED(test_next_steps),
+		OPENED(test_kick), OPENED(test_kick_fails),
 		cmocka_unit_test_setup_teardown(test_open_fails, setup, teardown),
 	};
 
