@@ -131,6 +131,9 @@ uint32_t endpoint_attach(struct shmipc_endpoint *ep, uint64_t cookie,
 			 struct shmipc_session *session, struct shmipc_listener *listener);
 void endpoint_forget(struct shmipc_endpoint *ep, uint64_t cookie);
 
+/* Rings for all that was corked, for a thread that is about to sleep elsewhere. No lock held. */
+void endpoint_flush(struct shmipc_endpoint *ep);
+
 /*
  * Adds a session to those that the leader polls, one whose bells are empty for a single poll.
  * poll_lock held.

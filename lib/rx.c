@@ -196,15 +196,18 @@ static bool deliver_reset(struct shmipc_session *s, struct shmipc_stream *st,
 	return ring;
 }
 
-/* The application closed the stream and the peer still sends: tell it, once. */
-static void refuse_data(struct shmipc_session *s, struct shmipc_stream *st)
+/* The application closed the stream and the peer still sends: tell it, once. True: ring the peer. */
+static bool refuse_data(struct shmipc_session *s, struct shmipc_stream *st)
 {
+	bool ring = false;
+
 	lock(&s->tx.lock);
 	if (!st->reset_sent) {
 		tx_control(s, st, FRAME_RESET);
-		session_cork(s);
+		ring = tx_bell_due(s);
 	}
 	unlock(&s->tx.lock);
+	return ring;
 }
 
 static int deliver(struct shmipc_session *s, struct shmipc_stream *st, const struct frame *frame,
@@ -225,7 +228,7 @@ static int deliver(struct shmipc_session *s, struct shmipc_stream *st, const str
 		st->fin_received = st->fin_consumed = frame->kind == FRAME_FIN;
 		*ring |= rx_return(s, node);
 		if (frame->kind != FRAME_FIN)
-			refuse_data(s, st);
+			*ring |= refuse_data(s, st);
 	} else {
 		st->fin_received = frame->kind == FRAME_FIN;
 		enqueue(st, node);

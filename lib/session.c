@@ -401,6 +401,7 @@ int shmipc_connect(struct shmipc_endpoint *ep, const char *name,
 		.cookie = s->cookie,
 		.timeout_ns = timeout_ns,
 	};
+	endpoint_flush(ep);
 	err = ep->pv->ops->connect(ep->pv, &connect, &handle, &peer);
 	if (!err)
 		err = session_complete(s, handle, &peer);

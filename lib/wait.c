@@ -327,6 +327,21 @@ static bool follow(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout
 	return in_time;
 }
 
+void endpoint_flush(struct shmipc_endpoint *ep)
+{
+	struct shmipc_notify notify[EVENTS_MAX];
+	struct pv_sync sync = { .notify = notify };
+
+	do {
+		lock(&ep->poll_lock);
+		sync.nr_notify = endpoint_bells(ep, notify, EVENTS_MAX);
+		unlock(&ep->poll_lock);
+		count(&ep->doorbells, sync.nr_notify);
+		if (sync.nr_notify)
+			ep->pv->ops->sync(ep->pv, &sync);
+	} while (sync.nr_notify == EVENTS_MAX);
+}
+
 int endpoint_wait(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns)
 {
 	uint64_t deadline = timeout_ns > 0 ? now_ns() + timeout_ns : 0;
@@ -347,6 +362,12 @@ int endpoint_wait(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_
 			lock(&ep->lock);
 			ep->leading = false;
 			break;
+		}
+		/* The leader may sleep, and will not ring for us until it wakes. */
+		if (timeout_ns && !list_empty(&ep->corked)) {
+			unlock(&ep->lock);
+			endpoint_flush(ep);
+			continue;
 		}
 		if (timeout_ns)
 			in_time = follow(ep, w, timeout_ns, deadline);

@@ -328,6 +328,91 @@ static void test_room_from_elsewhere(void **state)
 	duo_close(&d);
 }
 
+/* ---- what was corked is rung for before a thread sleeps ----------------------------------- */
+
+static void *cork_and_read(void *arg)
+{
+	struct thread *t = arg;
+
+	if (shmipc_write(t->st, "x", 1, SHMIPC_CORK, 0) == 1)
+		read_thread(arg);
+	return NULL;
+}
+
+static void test_follower_flushes(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct thread loop, asker, answerer;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	spawn_leader(&loop, wait_thread, d.a_ep, NULL);
+	spawn_leader(&answerer, read_thread, d.b_ep, b);
+	spawn_follower(&asker, cork_and_read, d.a_ep, a);
+	join(&answerer, 1);
+	assert_int_equal(shmipc_write(b, "y", 1, 0, 0), 1);
+	join(&asker, 1);
+	assert_int_equal(shmipc_write(b, "z", 1, 0, 0), 1);
+	join_event(&loop, SHMIPC_EV_READ, a);
+	duo_close(&d);
+}
+
+static struct thread rung_reader;
+
+static int connect_after_reader(struct provider *pv, const struct pv_connect *connect,
+				uint32_t *handle, struct shmipc_peer *who)
+{
+	(void)pv;
+	(void)connect;
+	(void)handle;
+	(void)who;
+	join(&rung_reader, 1);
+	return -ECONNREFUSED;
+}
+
+static void test_connect_flushes(void **state)
+{
+	struct shmipc_session *s;
+	struct shmipc_stream *a, *b;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	hook(d.a_ep);
+	hooked.connect = connect_after_reader;
+	spawn_leader(&rung_reader, read_thread, d.b_ep, b);
+	assert_int_equal(shmipc_write(a, "x", 1, SHMIPC_CORK, 0), 1);
+	assert_int_equal(shmipc_connect(d.a_ep, "any", NULL, &s, LIMIT), -ECONNREFUSED);
+	duo_close(&d);
+}
+
+/* The library's own RESET, for data that nobody wants, made by a call that does not wait. */
+static void test_refusal_is_rung(void **state)
+{
+	struct shmipc_stream *a, *b, *a2, *b2;
+	struct thread loop;
+	struct duo d;
+	char c;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	duo_stream(&d, &b2, &a2);
+	shmipc_stream_close(a);
+	assert_int_equal(shmipc_read(b, &c, 1, LIMIT), 0);
+	assert_int_equal(shmipc_write(b, "unwanted", 8, 0, 0), 8);
+	assert_int_equal(shmipc_wait(d.b_ep, &loop.event, 1, 0), 0);
+	spawn_leader(&loop, wait_thread, d.b_ep, NULL);
+	assert_int_equal(shmipc_read(a2, &c, 1, 0), -EAGAIN);
+	join(&loop, 1);
+	assert_ptr_equal(loop.event.object, b);
+	assert_int_equal(shmipc_read(b, &c, 1, 0), -ECONNRESET);
+	duo_close(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -335,6 +420,8 @@ int main(void)
 		cmocka_unit_test(test_early_stream), cmocka_unit_test(test_early_end),
 		cmocka_unit_test(test_resumed), cmocka_unit_test(test_failed_elsewhere),
 		cmocka_unit_test(test_room_from_elsewhere),
+		cmocka_unit_test(test_follower_flushes), cmocka_unit_test(test_connect_flushes),
+		cmocka_unit_test(test_refusal_is_rung),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
