@@ -4,6 +4,8 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include "barrier.h"
@@ -75,6 +77,7 @@ int shmipc_open(struct shmipc_endpoint **out, unsigned int flags)
 		return err;
 	}
 	ep->cpus = cpus_allowed();
+	ep->poll_fd = -1;
 	spin_init(&ep->spin);
 	list_init(&ep->hot);
 	list_init(&ep->sessions);
@@ -86,6 +89,14 @@ int shmipc_open(struct shmipc_endpoint **out, unsigned int flags)
 	return 0;
 }
 
+static void close_poll_fd(struct shmipc_endpoint *ep)
+{
+	if (ep->poll_fd < 0)
+		return;
+	close(ep->poll_fd);
+	close(ep->news);
+}
+
 void shmipc_close(struct shmipc_endpoint *ep)
 {
 	struct list *pos, *n;
@@ -94,6 +105,7 @@ void shmipc_close(struct shmipc_endpoint *ep)
 		return;
 	if (endpoint_foreign(ep)) {
 		/* Locks may be held by threads that the fork did not copy: touch nothing else. */
+		close_poll_fd(ep);
 		ep->pv->ops->close(ep->pv, true);
 		return;
 	}
@@ -101,6 +113,7 @@ void shmipc_close(struct shmipc_endpoint *ep)
 		shmipc_session_close(container_of(pos, struct shmipc_session, node));
 	list_for_each_safe(pos, n, &ep->listeners)
 		shmipc_listener_close(container_of(pos, struct shmipc_listener, node));
+	close_poll_fd(ep);
 	ep->pv->ops->close(ep->pv, false);
 	free(ep->cookies);
 	free(ep);
@@ -116,9 +129,66 @@ const char *shmipc_version(void)
 	return SHMIPC_VERSION;
 }
 
-int shmipc_fd(const struct shmipc_endpoint *ep)
+/* ---- shmipc_fd() -------------------------------------------------------- */
+
+/*
+ * The provider's descriptor alone would not do: another thread that blocks takes from it what the
+ * one that polls sleeps for.
+ */
+static int make_poll_fd(struct shmipc_endpoint *ep)
 {
-	return endpoint_foreign(ep) ? -EPERM : ep->pv->fd;
+	struct epoll_event event = { .events = EPOLLIN };
+	/* Readable at first: shmipc_wait() may have found nothing before anybody could leave word. */
+	int news = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+	int fd = epoll_create1(EPOLL_CLOEXEC);
+	int err;
+
+	if (news >= 0 && fd >= 0 && !epoll_ctl(fd, EPOLL_CTL_ADD, news, &event) &&
+	    !epoll_ctl(fd, EPOLL_CTL_ADD, ep->pv->fd, &event)) {
+		ep->news = news;
+		atomic_store(&ep->news_rung, true);
+		atomic_store(&ep->poll_fd, fd);
+		return fd;
+	}
+	err = -errno;
+	if (news >= 0)
+		close(news);
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+int shmipc_fd(const struct shmipc_endpoint *const_ep)
+{
+	/* Made when it is first asked for. */
+	struct shmipc_endpoint *ep = (void *)(uintptr_t)const_ep;
+	int fd;
+
+	if (endpoint_foreign(ep))
+		return -EPERM;
+	lock(&ep->lock);
+	fd = atomic_load(&ep->poll_fd);
+	if (fd < 0)
+		fd = make_poll_fd(ep);
+	unlock(&ep->lock);
+	return fd;
+}
+
+/*
+ * Who has news made it under ep->lock or poll_lock, then asks @polled. Who polls sets @polled, then
+ * looks under those locks: one of the two sees the other. @news_rung comes after the write, so
+ * that who reads it can't be too early.
+ */
+void endpoint_tell_poller(struct shmipc_endpoint *ep)
+{
+	static const uint64_t one = 1;
+	ssize_t done;
+
+	if (!atomic_load(&ep->polled) || !atomic_exchange(&ep->polled, false))
+		return;
+	done = write(ep->news, &one, sizeof(one));
+	(void)done;
+	atomic_store(&ep->news_rung, true);
 }
 
 int shmipc_get_stats(struct shmipc_endpoint *ep, struct shmipc_stats *stats, size_t size)
@@ -285,15 +355,21 @@ void source_init(struct source *source, int kind, void *object)
 
 void endpoint_post(struct shmipc_endpoint *ep, struct source *source, uint32_t event)
 {
+	bool listed = false;
+
 	/* Programs that never call shmipc_wait() pay one load. */
 	if (!atomic_load_explicit(&ep->want_events, memory_order_relaxed) && !event)
 		return;
 	lock(&ep->lock);
 	if (event)
 		source->once |= 1U << event;
-	if (list_empty(&source->node) && ep->want_events)
+	if (list_empty(&source->node) && ep->want_events) {
 		list_add_tail(&source->node, &ep->sources);
+		listed = true;
+	}
 	unlock(&ep->lock);
+	if (listed)
+		endpoint_tell_poller(ep);
 }
 
 void source_remove(struct shmipc_endpoint *ep, struct source *source)

@@ -7,6 +7,10 @@
  * *followers* and sleep on a condition each. What the leader finds for a follower it delivers
  * and pokes him; when it leaves, whatever the reason, it pokes another follower, who then leads.
  *
+ * A thread that sleeps in poll() on shmipc_fd() is no follower: nothing here knows it. When
+ * shmipc_wait() found nothing it leaves word (@polled); whoever then lists a source, or takes a
+ * bell and would leave a session hot that nobody polls, makes the descriptor readable.
+ *
  * Sessions are *hot* (polled by the leader, doorbell not armed) or idle (armed: the peer
  * rings). A session becomes hot when its bell is taken, idle when the leader arms it, which it
  * does before it sleeps, or when polls keep finding nothing.
@@ -83,6 +87,10 @@ struct shmipc_endpoint {
 	struct list corked;		/* (lock) sessions that may have to ring */
 	struct list sources;		/* (lock) */
 	atomic_bool want_events;	/* shmipc_wait() was called once; written under lock */
+	atomic_int poll_fd;		/* shmipc_fd()'s: an epoll of pv->fd and @news; -1: none yet */
+	int news;			/* eventfd (invariant once poll_fd is set) */
+	atomic_bool polled;		/* the next news goes to @news */
+	atomic_bool news_rung;		/* @news is to be read */
 	struct cookie_entry *cookies;	/* (lock) */
 	uint32_t nr_cookies;
 
@@ -113,8 +121,11 @@ int endpoint_wait(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_
  * their ready() takes too, or by a seq_cst store. Any lock of the order above may be held.
  */
 void endpoint_poke(struct shmipc_endpoint *ep, const void *key);
-/* A sleeping leader shall look at the hot list again, whatever it waits for. */
+/* Somebody shall look at the hot list again: a leader that sleeps, or who polls shmipc_fd(). */
 void endpoint_kick(struct shmipc_endpoint *ep);
+
+/* endpoint.c; for who polls shmipc_fd() */
+void endpoint_tell_poller(struct shmipc_endpoint *ep);
 
 /* Reports @event (0: look at its level) of @source at the next shmipc_wait(). */
 void endpoint_post(struct shmipc_endpoint *ep, struct source *source, uint32_t event);

@@ -7,6 +7,7 @@
  * the busy sources alone.
  */
 #include <errno.h>
+#include <unistd.h>
 #include "clock.h"
 #include "error.h"
 #include "session.h"
@@ -163,6 +164,21 @@ static bool any_source(void *arg)
 	return any;
 }
 
+/* The caller is awake: it need not be told. */
+static void poll_ends(struct shmipc_endpoint *ep)
+{
+	uint64_t count;
+	ssize_t done;
+
+	if (atomic_load_explicit(&ep->polled, memory_order_relaxed))
+		atomic_store_explicit(&ep->polled, false, memory_order_relaxed);
+	if (atomic_load(&ep->news_rung)) {
+		atomic_store(&ep->news_rung, false);
+		done = read(ep->news, &count, sizeof(count));
+		(void)done;
+	}
+}
+
 int shmipc_wait(struct shmipc_endpoint *ep, struct shmipc_event *events, unsigned int max,
 		int64_t timeout_ns)
 {
@@ -177,6 +193,8 @@ int shmipc_wait(struct shmipc_endpoint *ep, struct shmipc_event *events, unsigne
 		return -EINVAL;
 	if (!atomic_load(&ep->want_events))
 		want_events(ep);
+	if (atomic_load_explicit(&ep->poll_fd, memory_order_acquire) >= 0)
+		poll_ends(ep);
 	/* Old news must not keep new frames from being seen. */
 	endpoint_wait(ep, &look, 0);
 	for (;;) {
@@ -190,6 +208,9 @@ int shmipc_wait(struct shmipc_endpoint *ep, struct shmipc_event *events, unsigne
 			if (left <= 0)
 				return 0;
 		}
+		/* Before the last look: what comes after it makes shmipc_fd() readable. */
+		if (!timeout_ns && atomic_load_explicit(&ep->poll_fd, memory_order_acquire) >= 0)
+			atomic_store(&ep->polled, true);
 		err = endpoint_wait(ep, &w, left);
 		if (err == -EAGAIN || err == -ETIMEDOUT)
 			return 0;

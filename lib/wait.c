@@ -43,6 +43,7 @@ static void kick_if(struct shmipc_endpoint *ep, const void *key)
 void endpoint_kick(struct shmipc_endpoint *ep)
 {
 	kick_if(ep, NULL);
+	endpoint_tell_poller(ep);
 }
 
 void endpoint_poke(struct shmipc_endpoint *ep, const void *key)
@@ -327,6 +328,23 @@ static bool follow(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout
 	return in_time;
 }
 
+/*
+ * What is hot here nobody would poll while a thread of the program sleeps in poll(). @polled was set
+ * before its thread saw us lead (endpoint.lock), or its own look arms what we left.
+ */
+static void leave_to_poller(struct shmipc_endpoint *ep)
+{
+	bool found;
+
+	if (!atomic_load(&ep->polled))
+		return;
+	lock(&ep->poll_lock);
+	found = arm_hot(ep);
+	unlock(&ep->poll_lock);
+	if (found)
+		endpoint_tell_poller(ep);
+}
+
 void endpoint_flush(struct shmipc_endpoint *ep)
 {
 	struct shmipc_notify notify[EVENTS_MAX];
@@ -345,7 +363,7 @@ void endpoint_flush(struct shmipc_endpoint *ep)
 int endpoint_wait(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns)
 {
 	uint64_t deadline = timeout_ns > 0 ? now_ns() + timeout_ns : 0;
-	bool in_time = true;
+	bool in_time = true, led = false;
 	int err;
 
 	for (;;) {
@@ -361,6 +379,7 @@ int endpoint_wait(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_
 				atomic_store(&ep->dead, err);
 			lock(&ep->lock);
 			ep->leading = false;
+			led = true;
 			break;
 		}
 		/* The leader may sleep, and will not ring for us until it wakes. */
@@ -385,5 +404,7 @@ int endpoint_wait(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_
 	}
 	pass_the_lead(ep);
 	unlock(&ep->lock);
+	if (led)
+		leave_to_poller(ep);
 	return err;
 }

@@ -2,6 +2,7 @@
 /* An event loop in one thread, and other threads of its process that use the same endpoint. */
 #include "pair.h"
 
+#include <poll.h>
 #include <pthread.h>
 
 /* When it is over the library looks once more: who finds something only then was not woken. */
@@ -100,10 +101,69 @@ static void test_resumed(void **state)
 	pair_end(&p);
 }
 
+/* ---- poll() in one thread, a blocking read in another ------------------------------------ */
+
+static void two_streams(struct pair *p, void *arg)
+{
+	struct shmipc_stream *x, *y;
+
+	(void)arg;
+	check_eq(shmipc_stream_open(p->session, &x), 0);
+	check_eq(shmipc_flush(x), 0);
+	pair_hear(p);
+	check_eq(shmipc_stream_open(p->session, &y), 0);
+	check_eq(shmipc_flush(y), 0);
+	for (int i = 0; i < 100; i++) {
+		pair_hear(p);
+		check_eq(shmipc_write(y, "y", 1, 0, LIMIT), 1);
+		check_eq(shmipc_write(x, "x", 1, 0, LIMIT), 1);
+	}
+	pair_hear(p);
+}
+
+static void *read_thread(void *arg)
+{
+	char c;
+
+	check_eq(shmipc_read(arg, &c, 1, LIMIT), 1);
+	return NULL;
+}
+
+/* The reader takes the bell; the one that polls hears of what was its own. */
+static void test_poll_beside_reader(void **state)
+{
+	struct pollfd pfd = { .events = POLLIN };
+	struct shmipc_stream *x, *y;
+	pthread_t reader;
+	struct pair p;
+	char c;
+
+	(void)state;
+	pair_start(&p, NULL, 0, two_streams, NULL);
+	pfd.fd = shmipc_fd(p.ep);
+	check(pfd.fd >= 0);
+	check_eq(shmipc_stream_accept(p.session, &x, LIMIT), 0);
+	pair_tell(&p);
+	check_eq(shmipc_stream_accept(p.session, &y, LIMIT), 0);
+	for (int i = 0; i < 100; i++) {
+		settle(&p);
+		check_eq(poll(&pfd, 1, 0), 0);
+		check_eq(pthread_create(&reader, NULL, read_thread, x), 0);
+		pair_tell(&p);
+		while (shmipc_read(y, &c, 1, 0) != 1) {
+			settle(&p);
+			check_eq(poll(&pfd, 1, IN_TIME / MS), 1);
+		}
+		pthread_join(reader, NULL);
+	}
+	pair_tell(&p);
+	pair_end(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		pair_test(test_resumed),
+		pair_test(test_resumed), pair_test(test_poll_beside_reader),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

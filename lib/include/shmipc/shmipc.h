@@ -88,9 +88,12 @@ const char *shmipc_version(void);
  *
  * It becomes readable (POLLIN) when shmipc_wait() has something to do. Ask shmipc_wait(ep, ...,
  * 0) until it returns 0, then sleep on the descriptor: that last call armed the doorbells.
- * The descriptor belongs to the endpoint: don't read, write or close it.
+ * Other threads may block on the endpoint meanwhile: what they take that shmipc_wait() would report
+ * makes it readable, too. Once in a while it is readable for nothing.
+ * The descriptor belongs to the endpoint: don't read, write or close it. It is an epoll, made by
+ * the first call.
  *
- * Return: the descriptor, the same for the endpoint's life.
+ * Return: the descriptor, the same for the endpoint's life; -EMFILE, -ENFILE, -ENOMEM.
  */
 int shmipc_fd(const struct shmipc_endpoint *ep);
 
