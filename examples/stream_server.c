@@ -92,7 +92,7 @@ static void handle(const struct shmipc_event *event)
 	}
 }
 
-/* Closing frees objects that later events of the same batch may name: those go last. */
+/* Closing a session frees its streams, which later events of the batch may name: it goes last. */
 static void handle_all(const struct shmipc_event *events, int n)
 {
 	for (int i = 0; i < n; i++)

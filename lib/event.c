@@ -32,7 +32,7 @@ static void want_events(struct shmipc_endpoint *ep)
 		lock(&ep->lock);
 		want(ep, &s->source);
 		for (uint32_t i = 0; i < s->nr_streams; i++)
-			if (s->streams[i] && s->streams[i]->handle)
+			if (s->streams[i] && s->streams[i]->visible)
 				want(ep, &s->streams[i]->source);
 		unlock(&ep->lock);
 		unlock(&s->rx.lock);
@@ -58,9 +58,8 @@ static uint32_t stream_level(struct shmipc_stream *st)
 {
 	bool waits;
 
-	/* One that shmipc_stream_accept() has not handed out is nobody's yet. */
 	lock(&st->session->rx.lock);
-	waits = !st->handle || st->paused || (st->attached && !list_empty(&st->accept));
+	waits = st->paused;
 	unlock(&st->session->rx.lock);
 	return !waits && stream_readable(st) ? 1U << SHMIPC_EV_READ : 0;
 }
@@ -133,9 +132,13 @@ static unsigned int collect(struct shmipc_endpoint *ep, struct shmipc_event *eve
 			break;
 		now = level(source);
 		bits = now | once;
-		n += emit(source, &bits, events + n, max - n);
-		if (!now && !bits)
+		if (!bits)
 			continue;
+		/* In a batch once, so that its owner may close it there: READ comes next time. */
+		if (once && source->kind == SOURCE_STREAM)
+			bits = once;
+		n += emit(source, &bits, events + n, max - n);
+		/* Put back in any case: posted by another thread it must not come a second time. */
 		if (!first)
 			first = source;
 		lock(&ep->lock);

@@ -156,7 +156,7 @@ static void enqueue(struct shmipc_stream *st, struct rx_node *node)
 	node->next = NULL;
 	*st->tail = node;
 	st->tail = &node->next;
-	endpoint_post(st->session->ep, &st->source, 0);
+	stream_post(st, 0);
 	endpoint_poke(st->session->ep, st);
 }
 
@@ -189,9 +189,9 @@ static bool deliver_reset(struct shmipc_session *s, struct shmipc_stream *st,
 
 	lock(&s->tx.lock);
 	st->reset_received = true;
+	stream_post_end(st);
 	unlock(&s->tx.lock);
 	st->reset_code = code;
-	endpoint_post(s->ep, &st->source, SHMIPC_EV_WRITE);
 	endpoint_poke(s->ep, st);
 	return ring;
 }

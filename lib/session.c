@@ -306,9 +306,11 @@ void session_fail(struct shmipc_session *s, int error)
 	log_info("session with pid %u ended: %s", s->peer.pid, shmipc_strerror(error));
 	endpoint_post(ep, &s->source, SHMIPC_EV_CLOSED);
 	lock(&s->rx.lock);
+	lock(&s->tx.lock);
 	for (uint32_t i = 0; i < s->nr_streams; i++)
 		if (s->streams[i])
-			endpoint_post(ep, &s->streams[i]->source, SHMIPC_EV_WRITE);
+			stream_post_end(s->streams[i]);
+	unlock(&s->tx.lock);
 	unlock(&s->rx.lock);
 	endpoint_poke(ep, NULL);
 }

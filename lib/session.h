@@ -117,6 +117,7 @@ struct shmipc_stream {
 	uint64_t rx_position;		/* of the next frame off the ring */
 	uint32_t held;			/* nodes of this stream: queued or leased */
 	bool handle;			/* the application has it, or will accept it */
+	bool visible;			/* the application has it: only then it has events */
 	bool attached;			/* it is session.streams[slot] */
 	bool paused;			/* no EV_READ */
 	bool fin_received;
@@ -241,6 +242,10 @@ bool stream_readable(struct shmipc_stream *st);
 
 /* stream.c; with rx.lock held */
 struct shmipc_stream *stream_new(struct shmipc_session *s, uint16_t slot, uint32_t generation);
+/* endpoint_post(), if the application has the stream: nobody else may hear of it, or free it then. */
+void stream_post(struct shmipc_stream *st, uint32_t event);
+/* Nothing can be sent any more: what is to be reported. tx.lock held as well. */
+void stream_post_end(struct shmipc_stream *st);
 /* Has all that was sent and received in it been returned, both ways? Reaps returns first. */
 bool stream_over(struct shmipc_stream *st);
 /* Was it reset by either side? Then its slot may be opened anew before all is returned. */

@@ -30,6 +30,7 @@ struct shmipc_stream *stream_new(struct shmipc_session *s, uint16_t slot, uint32
 	list_init(&st->owing);
 	st->tail = &st->head;
 	st->handle = st->attached = true;
+	st->visible = (slot & 1) == s->role;
 	s->streams[slot] = st;
 	s->generations[slot] = generation;
 
@@ -43,6 +44,20 @@ struct shmipc_stream *stream_new(struct shmipc_session *s, uint16_t slot, uint32
 	store_relaxed(&record->unfinished, 0);
 	store_release(&record->change, RECORD_CHANGE(RECORD_OPEN, 0));
 	return st;
+}
+
+void stream_post(struct shmipc_stream *st, uint32_t event)
+{
+	if (st->visible)
+		endpoint_post(st->session->ep, &st->source, event);
+}
+
+void stream_post_end(struct shmipc_stream *st)
+{
+	bool owed = !list_empty(&st->blocked);
+
+	list_del(&st->blocked);
+	stream_post(st, owed ? SHMIPC_EV_WRITE : 0);
 }
 
 bool stream_over(struct shmipc_stream *st)
@@ -195,11 +210,12 @@ int shmipc_stream_accept(struct shmipc_session *s, struct shmipc_stream **stream
 		if (!list_empty(&s->rx.accept)) {
 			st = container_of(s->rx.accept.next, struct shmipc_stream, accept);
 			list_del(&st->accept);
+			st->visible = true;
+			stream_post(st, 0);
 		}
 		unlock(&s->rx.lock);
 		if (st) {
 			*stream = st;
-			endpoint_post(s->ep, &st->source, 0);
 			endpoint_poke(s->ep, st);
 			return 0;
 		}
@@ -336,13 +352,12 @@ void shmipc_stream_close(struct shmipc_stream *st)
 	/* poll_lock: shmipc_wait() looks at sources of streams under it. */
 	lock(&s->ep->poll_lock);
 	lock(&s->rx.lock);
-	source_remove(s->ep, &st->source);
 	if (st->head && st->head->kind != FRAME_FIN)
 		reset_locked(st, 0, &ring);
 	else
 		ring |= rx_discard(s, st);
 	ring |= return_leases(st);
-	st->handle = false;
+	st->handle = st->visible = false;
 	list_del(&st->accept);
 	list_add_tail(&st->accept, &s->rx.closed);
 	lock(&s->tx.lock);
@@ -352,6 +367,8 @@ void shmipc_stream_close(struct shmipc_stream *st)
 	if (!stream_sendable(st) && (st->opened || (st->slot & 1) != s->role))
 		tx_control(s, st, FRAME_FIN);
 	unlock(&s->tx.lock);
+	/* Neither visible nor blocked: nobody posts it again. */
+	source_remove(s->ep, &st->source);
 	stream_sweep(s);
 	unlock(&s->rx.lock);
 	unlock(&s->ep->poll_lock);

@@ -127,7 +127,9 @@ struct shmipc_event {
  *
  * Events are level-triggered: a stream with unread data is reported again at the next call.
  * EV_WRITE is reported once for each -EAGAIN, EV_CLOSED once a session. Streams that
- * shmipc_stream_accept() has not handed out yet are not reported.
+ * shmipc_stream_accept() has not handed out yet are not reported, nor are those that were closed.
+ * A stream is in @events once at most, so it may be closed at its event; its session's streams
+ * may come later in the same @events, so a session is best closed after the last of them.
  * One thread at a time may call this on an endpoint. While it runs, nobody may close what it may
  * report: let the thread that waits close.
  *

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * What a peer's frames and words do to the calls of an honest program: no event of a stream that
+ * the program doesn't have, no memory that grows, no call that never comes back.
+ */
+#include "barrier.h"
+#include "duo.h"
+
+static const struct shmipc_options small = {
+	.size = sizeof(small), .window = 4096, .max_memory = 65536,
+};
+
+/* The next event, and the only one; type 0: none. */
+static void expect(struct shmipc_endpoint *ep, uint32_t type, void *object)
+{
+	struct shmipc_event events[8];
+	int n = shmipc_wait(ep, events, 8, 0);
+
+	assert_int_equal(n, type ? 1 : 0);
+	if (type) {
+		assert_int_equal(events[0].type, type);
+		assert_ptr_equal(events[0].object, object);
+	}
+}
+
+/* ---- events -------------------------------------------------------------- */
+
+/* Whatever the peer does to a stream that was closed: its owner forgot it, and hears nothing. */
+static void test_closed_stream_is_silent(void **state)
+{
+	struct shmipc_stream *a[2], *b[2];
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	for (int i = 0; i < 2; i++)
+		duo_stream(&d, &b[i], &a[i]);
+	expect(d.a_ep, 0, NULL);
+	shmipc_stream_close(a[0]);
+	assert_int_equal(shmipc_reset(b[0], 1), 0);
+	assert_int_equal(shmipc_reset(b[1], 2), 0);
+	expect(d.a_ep, SHMIPC_EV_READ, a[1]);
+	shmipc_stream_close(a[1]);
+	expect(d.a_ep, 0, NULL);
+	duo_close(&d);
+}
+
+static void test_closed_streams_of_an_ended_session(void **state)
+{
+	struct shmipc_stream *a[2], *b[2];
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	for (int i = 0; i < 2; i++)
+		duo_stream(&d, &b[i], &a[i]);
+	expect(d.a_ep, 0, NULL);
+	shmipc_stream_close(a[0]);
+	shmipc_session_close(d.b);
+	/* The one that is open says that it ended, the other nothing. */
+	struct shmipc_event events[8];
+	int n = shmipc_wait(d.a_ep, events, 8, 0);
+
+	assert_int_equal(n, 2);
+	for (int i = 0; i < n; i++)
+		assert_ptr_equal(events[i].object,
+				 events[i].type == SHMIPC_EV_CLOSED ? (void *)d.a : a[1]);
+	duo_close(&d);
+}
+
+/* EV_WRITE comes for a send that was told -EAGAIN, and for nothing else. */
+static void test_write_is_owed(void **state)
+{
+	struct shmipc_stream *a[2], *b[2];
+	struct duo d;
+	char buf[1024] = { 0 };
+
+	(void)state;
+	duo_open(&d, &small);
+	for (int i = 0; i < 2; i++)
+		duo_stream(&d, &b[i], &a[i]);
+	expect(d.a_ep, 0, NULL);
+	assert_int_equal(shmipc_reset(b[0], 1), 0);
+	expect(d.a_ep, SHMIPC_EV_READ, a[0]);
+	shmipc_stream_close(a[0]);
+	while (shmipc_write(a[1], buf, sizeof(buf), 0, 0) > 0)
+		;
+	expect(d.a_ep, 0, NULL);
+	assert_int_equal(shmipc_reset(b[1], 1), 0);
+	/* Each by itself: a stream may be closed at its event, and is not named after that. */
+	expect(d.a_ep, SHMIPC_EV_WRITE, a[1]);
+	expect(d.a_ep, SHMIPC_EV_READ, a[1]);
+	shmipc_stream_close(a[1]);
+	expect(d.a_ep, 0, NULL);
+	duo_close(&d);
+}
+
+static void test_closed_with_an_event_to_come(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct duo d;
+	char buf[1024] = { 0 };
+
+	(void)state;
+	duo_open(&d, &small);
+	duo_stream(&d, &b, &a);
+	expect(d.a_ep, 0, NULL);
+	while (shmipc_write(a, buf, sizeof(buf), 0, 0) > 0)
+		;
+	assert_int_equal(shmipc_write(b, "x", 1, 0, 0), 1);
+	assert_true(shmipc_read(b, buf, sizeof(buf), LIMIT) > 0);
+	assert_true(shmipc_read(b, buf, sizeof(buf), LIMIT) > 0);
+	expect(d.a_ep, SHMIPC_EV_WRITE, a);
+	shmipc_stream_close(a);
+	expect(d.a_ep, 0, NULL);
+	duo_close(&d);
+}
+
+/* One that shmipc_stream_accept() has not handed out is nobody's, also when its slot is used anew. */
+static void test_never_handed_out(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct duo d;
+	char buf[8];
+
+	(void)state;
+	duo_open(&d, NULL);
+	expect(d.a_ep, 0, NULL);
+	assert_int_equal(shmipc_stream_open(d.b, &b), 0);
+	assert_int_equal(shmipc_write(b, "x", 1, 0, LIMIT), 1);
+	expect(d.a_ep, SHMIPC_EV_STREAM, d.a);
+	assert_int_equal(shmipc_reset(b, 3), 0);
+	shmipc_stream_close(b);
+	duo_drain(d.a);
+	expect(d.a_ep, SHMIPC_EV_STREAM, d.a);
+	lock(&d.b->rx.lock);
+	stream_sweep(d.b);
+	unlock(&d.b->rx.lock);
+	assert_int_equal(shmipc_stream_open(d.b, &b), 0);
+	assert_int_equal(b->generation, 2);
+	assert_int_equal(shmipc_write(b, "y", 1, 0, LIMIT), 1);
+	duo_drain(d.a);
+	expect(d.a_ep, SHMIPC_EV_STREAM, d.a);
+	while (shmipc_stream_accept(d.a, &a, 0) == 0 && a->generation != 2)
+		shmipc_stream_close(a);
+	expect(d.a_ep, SHMIPC_EV_READ, a);
+	assert_int_equal(shmipc_read(a, buf, 1, 0), 1);
+	assert_int_equal(*buf, 'y');
+	duo_close(&d);
+}
+
+static void test_session_ends_before_accept(void **state)
+{
+	struct shmipc_event events[8];
+	struct shmipc_stream *b;
+	struct duo d;
+	int n;
+
+	(void)state;
+	duo_open(&d, NULL);
+	expect(d.a_ep, 0, NULL);
+	assert_int_equal(shmipc_stream_open(d.b, &b), 0);
+	assert_int_equal(shmipc_write(b, "x", 1, 0, LIMIT), 1);
+	shmipc_session_close(d.b);
+	for (int i = 0; i < 3; i++) {
+		n = shmipc_wait(d.a_ep, events, 8, 0);
+		assert_true(n > 0);
+		for (int j = 0; j < n; j++)
+			assert_ptr_equal(events[j].object, d.a);
+	}
+	assert_int_equal(shmipc_session_error(d.a), -EPIPE);
+	duo_close(&d);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_closed_stream_is_silent),
+		cmocka_unit_test(test_closed_streams_of_an_ended_session),
+		cmocka_unit_test(test_write_is_owed),
+		cmocka_unit_test(test_closed_with_an_event_to_come),
+		cmocka_unit_test(test_never_handed_out),
+		cmocka_unit_test(test_session_ends_before_accept),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
