@@ -91,6 +91,11 @@ static int find_stream(struct shmipc_session *s, const struct frame *frame,
 		/* Our own FIN's return may be there and not looked at. */
 		if (!stream_over(st) && !stream_terminated(st))
 			return bad(s, frame, "opened a slot in use");
+		/* Over before anybody had it: nobody shall, or the peer could pile them up. */
+		if (st->handle && !st->visible) {
+			list_del(&st->accept);
+			st->handle = false;
+		}
 		stream_detach(st);
 		stream_put(st);
 	}

@@ -92,7 +92,7 @@ void stream_detach(struct shmipc_stream *st)
 {
 	st->session->streams[st->slot] = NULL;
 	st->attached = false;
-	if (st->handle && list_empty(&st->accept))
+	if (st->handle)
 		list_add_tail(&st->accept, &st->session->rx.detached);
 	store_release(&st->session->tx.records[st->slot].change, RECORD_CHANGE(RECORD_FREE, 0));
 }

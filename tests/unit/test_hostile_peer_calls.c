@@ -172,6 +172,51 @@ static void test_session_ends_before_accept(void **state)
 	duo_close(&d);
 }
 
+/* ---- memory --------------------------------------------------------------- */
+
+static unsigned int list_length(const struct list *head)
+{
+	unsigned int n = 0;
+
+	for (const struct list *pos = head->next; pos != head; pos = pos->next)
+		n++;
+	return n;
+}
+
+/* Opened, reset and opened anew before anybody accepted it: only the last one is there. */
+static void test_opened_and_reset(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct frame f;
+	struct duo d;
+	char buf[8];
+
+	(void)state;
+	duo_open(&d, NULL);
+	assert_int_equal(shmipc_stream_open(d.b, &b), 0);
+	f = duo_frame(b);
+	for (int i = 0; i < 1000; i++) {
+		f.kind = FRAME_RESET;
+		f.length = i;
+		duo_inject(d.b, &f);
+		duo_drain(d.a);
+		f.generation++;
+	}
+	assert_int_equal(list_length(&d.a->rx.accept), 1);
+	assert_int_equal(list_length(&d.a->rx.detached), 0);
+	assert_int_equal(shmipc_stream_accept(d.a, &a, 0), 0);
+	assert_int_equal(shmipc_read(a, buf, 1, 0), -ECONNRESET);
+	assert_int_equal(shmipc_stream_reset_code(a), 999);
+	/* One that was handed out is kept until it is closed, or its session is. */
+	duo_inject(d.b, &f);
+	duo_drain(d.a);
+	assert_int_equal(shmipc_stream_reset_code(a), 999);
+	assert_int_equal(list_length(&d.a->rx.detached), 1);
+	assert_int_equal(list_length(&d.a->rx.accept), 1);
+	assert_int_equal(shmipc_session_error(d.a), 0);
+	duo_close(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -181,6 +226,7 @@ int main(void)
 		cmocka_unit_test(test_closed_with_an_event_to_come),
 		cmocka_unit_test(test_never_handed_out),
 		cmocka_unit_test(test_session_ends_before_accept),
+		cmocka_unit_test(test_opened_and_reset),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -343,6 +343,8 @@ int shmipc_stream_open(struct shmipc_session *session, struct shmipc_stream **st
  * @stream: filled in; the caller closes it with shmipc_stream_close()
  * @timeout_ns: how long to wait for one
  *
+ * One that the peer reset, and replaced by a new one, before it was accepted is left out.
+ *
  * Return: 0; -EAGAIN, -ETIMEDOUT; -EPIPE, -EOWNERDEAD, -EBADMSG the session ended, as
  * shmipc_session_error(); -ESTALE.
  */
