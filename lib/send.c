@@ -57,7 +57,7 @@ static int wait_window(struct shmipc_stream *st, uint64_t need, const struct bud
 	struct shmipc_session *s = st->session;
 	struct waiter w = { .key = st, .ready = send_ready, .arg = st };
 	bool look_again, ring = false;
-	int err;
+	int err = 0;
 
 	lock(&s->tx.lock);
 	st->need = need;
@@ -65,13 +65,17 @@ static int wait_window(struct shmipc_stream *st, uint64_t need, const struct bud
 		list_add_tail(&st->blocked, &s->tx.blocked);
 	look_again = tx_arm(s);
 	if (look_again) {
-		tx_reap(s);
+		err = tx_reap(s);
 		tx_unblock(s);
 		ring = tx_bell_due(s);
 	}
 	unlock(&s->tx.lock);
 	if (ring)
 		session_ring(s, BELL_DATA);
+	if (err) {
+		session_fail(s, err);
+		return err;
+	}
 	if (!budget->timeout && !send_ready(st)) {
 		/* Nobody polls while a program only tries: frames and returns are taken here. */
 		rx_drain(s, DRAIN_BUDGET);

@@ -71,18 +71,28 @@ void tx_destroy(struct shmipc_session *s)
 
 /* ---- admission ---------------------------------------------------------- */
 
-/* Ring slots that nothing has been promised. Acquire pairs with rx_publish_cursor(). */
+/*
+ * Only forward, and not beyond what was sent: else the peer lies (false). Acquire pairs with
+ * rx_publish_cursor().
+ */
+static bool cursor_take(struct tx *tx)
+{
+	uint32_t cursor = load_acquire(&tx->peer->rx_cursor);
+
+	if ((uint32_t)(cursor - tx->cursor) > (uint32_t)tx->next - tx->cursor)
+		return false;
+	tx->cursor = cursor;
+	return true;
+}
+
+/* Ring slots that nothing has been promised. A lie makes no room; tx_reap() tells of it. */
 static uint32_t ring_room(struct shmipc_session *s, uint32_t enough)
 {
 	struct tx *tx = &s->tx;
 	uint32_t used = (uint32_t)tx->next - tx->cursor + tx->reserved;
 
 	if (tx->slots - used < enough) {
-		uint32_t cursor = load_acquire(&tx->peer->rx_cursor);
-
-		/* Only forward, and not beyond what was sent: else the peer lies; ignore it. */
-		if ((uint32_t)(cursor - tx->cursor) <= (uint32_t)tx->next - tx->cursor)
-			tx->cursor = cursor;
+		cursor_take(tx);
 		used = (uint32_t)tx->next - tx->cursor + tx->reserved;
 	}
 	return tx->slots - used;
@@ -370,12 +380,24 @@ static bool next_return(const struct tx *tx, uint64_t *word)
 	return RETURN_LAP(*word) == lap;
 }
 
-/* Takes back what the peer returned. -EBADMSG: it returned what was not out. */
+static bool anybody_waits(const struct tx *tx)
+{
+	return !list_empty(&tx->blocked) || !list_empty(&tx->owing);
+}
+
+/*
+ * Takes back what the peer returned. -EBADMSG: it returned what was not out, or its cursor is a lie,
+ * which would be news to whoever arms, for ever.
+ */
 int tx_reap(struct shmipc_session *s)
 {
 	struct tx *tx = &s->tx;
 	uint64_t word;
 
+	if (anybody_waits(tx) && !cursor_take(tx)) {
+		log_warn("peer %u took what was not sent", s->peer.pid);
+		return -EBADMSG;
+	}
 	while (next_return(tx, &word)) {
 		uint16_t id = RETURN_LIVE(word);
 
@@ -401,10 +423,10 @@ bool tx_arm(struct shmipc_session *s)
 	uint32_t returns = tx->nr_live, passed;
 	uint64_t word;
 
-	if (list_empty(&tx->blocked) && list_empty(&tx->owing))
+	if (!anybody_waits(tx))
 		return false;
 	/* A cursor that was passed long ago is no news, and would keep us from sleeping. */
-	ring_room(s, tx->slots + 1);
+	cursor_take(tx);
 	passed = (uint32_t)tx->next - tx->cursor;
 	list_for_each_safe(pos, n, &tx->blocked) {
 		struct shmipc_stream *st = container_of(pos, struct shmipc_stream, blocked);

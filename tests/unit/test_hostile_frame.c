@@ -337,6 +337,8 @@ static void test_cursor(void **state)
 			store_relaxed(&d.b->rx.control->rx_cursor, lies[i]);
 		assert_in_range(sent, 1, d.a->tx.slots);
 		assert_true((uint32_t)d.a->tx.next - d.a->tx.cursor <= d.a->tx.slots);
+		/* The first that had to wait was told. */
+		assert_int_equal(shmipc_session_error(d.a), -EBADMSG);
 		duo_close(&d);
 	}
 }

@@ -3,6 +3,7 @@
  * What a peer's frames and words do to the calls of an honest program: no event of a stream that
  * the program doesn't have, no memory that grows, no call that never comes back.
  */
+#include <unistd.h>
 #include "barrier.h"
 #include "duo.h"
 
@@ -217,6 +218,66 @@ static void test_opened_and_reset(void **state)
 	duo_close(&d);
 }
 
+/* ---- calls that have to come back ------------------------------------------- */
+
+#define NEVER	30	/* seconds after which a call that may not block is dead */
+
+/* Blocks a's stream: nobody returns anything. */
+static void fill_window(struct shmipc_stream *a)
+{
+	char buf[1024] = { 0 };
+
+	while (shmipc_write(a, buf, sizeof(buf), 0, 0) > 0)
+		;
+}
+
+/* A cursor that no honest peer has: behind what it told before, or beyond what was sent. */
+static void test_cursor_lie(void **state)
+{
+	static const uint32_t lies[] = { 1000, 0x80000000, -1U };
+	struct shmipc_event event;
+	struct shmipc_stream *a, *b;
+	struct duo d;
+
+	(void)state;
+	for (unsigned int i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+		duo_open(&d, &small);
+		duo_stream(&d, &b, &a);
+		fill_window(a);
+		/* One that is true does no harm. */
+		store_release(&d.b->rx.control->rx_cursor, (uint32_t)d.a->tx.next);
+		session_ring(d.b, BELL_SPACE);
+		assert_int_equal(shmipc_wait(d.a_ep, &event, 1, 0), 0);
+		assert_int_equal(shmipc_session_error(d.a), 0);
+		store_release(&d.b->rx.control->rx_cursor, (uint32_t)d.a->tx.next + lies[i]);
+		session_ring(d.b, BELL_SPACE);
+		alarm(NEVER);
+		while (shmipc_wait(d.a_ep, &event, 1, 0) && event.type != SHMIPC_EV_CLOSED)
+			;
+		alarm(0);
+		assert_int_equal(shmipc_session_error(d.a), -EBADMSG);
+		assert_int_equal(shmipc_write(a, "x", 1, 0, 0), -EBADMSG);
+		duo_close(&d);
+	}
+}
+
+/* Also for who only tries to send, and never waits. */
+static void test_cursor_lie_to_a_sender(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, &small);
+	duo_stream(&d, &b, &a);
+	fill_window(a);
+	assert_int_equal(shmipc_write(a, "x", 1, 0, 0), -EAGAIN);
+	store_release(&d.b->rx.control->rx_cursor, (uint32_t)d.a->tx.next + 1);
+	assert_int_equal(shmipc_write(a, "x", 1, 0, 0), -EBADMSG);
+	assert_int_equal(shmipc_session_error(d.a), -EBADMSG);
+	duo_close(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -227,6 +288,8 @@ int main(void)
 		cmocka_unit_test(test_never_handed_out),
 		cmocka_unit_test(test_session_ends_before_accept),
 		cmocka_unit_test(test_opened_and_reset),
+		cmocka_unit_test(test_cursor_lie),
+		cmocka_unit_test(test_cursor_lie_to_a_sender),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
