@@ -378,6 +378,12 @@ int rx_drain(struct shmipc_session *s, unsigned int budget)
 
 /* ---- what the peer is told ---------------------------------------------- */
 
+/* Is a return that the peer armed for still to come? An event of the past is not awaited. */
+static bool returns_awaited(const struct rx *rx)
+{
+	return (uint32_t)(load_relaxed(&rx->peer->tx_event) - rx->returned) < rx->nr_live;
+}
+
 /*
  * One store returns a frame. Release: our reads of the payload are before it; pairs with
  * next_return(). Then the look at the peer's event: it armed (store, fence, look), we
@@ -389,16 +395,35 @@ bool rx_return(struct shmipc_session *s, struct rx_node *node)
 	uint32_t index = rx->returned & (rx->nr_returns - 1);
 	uint16_t lap = rx->returned / rx->nr_returns + 1;
 	uint32_t before = rx->returned++;
+	struct shmipc_stream *st = node->stream;
 
 	store_release(&rx->returns[index], RETURN_WORD(lap, node->live, node->seq));
-	if (node->stream) {
+	if (st) {
 		if (node->kind == FRAME_FIN)
-			node->stream->fin_consumed = true;
-		node->stream->held--;
+			st->fin_consumed = true;
+		st->held--;
 		node->stream = NULL;
 	}
 	full_fence();
-	return event_due(load_relaxed(&rx->peer->tx_event), before, rx->returned);
+	if (event_due(load_relaxed(&rx->peer->tx_event), before, rx->returned))
+		return true;
+	if (!returns_awaited(rx))
+		return false;
+	/* The peer hopes for more at once. With nothing left to read there may be no more. */
+	if (!st || !st->head)
+		return true;
+	if (!rx->unrung)
+		session_cork(s);
+	rx->unrung = true;
+	return false;
+}
+
+bool rx_bell_due(struct shmipc_session *s)
+{
+	bool due = s->rx.unrung && returns_awaited(&s->rx);
+
+	s->rx.unrung = false;
+	return due;
 }
 
 bool rx_publish_cursor(struct shmipc_session *s)

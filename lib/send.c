@@ -56,19 +56,18 @@ static int wait_window(struct shmipc_stream *st, uint64_t need, const struct bud
 {
 	struct shmipc_session *s = st->session;
 	struct waiter w = { .key = st, .ready = send_ready, .arg = st };
-	bool look_again, ring = false;
-	int err = 0;
+	uint64_t before;
+	bool ring;
+	int err;
 
 	lock(&s->tx.lock);
 	st->need = need;
 	if (list_empty(&st->blocked))
 		list_add_tail(&st->blocked, &s->tx.blocked);
-	look_again = tx_arm(s);
-	if (look_again) {
-		err = tx_reap(s);
-		tx_unblock(s);
-		ring = tx_bell_due(s);
-	}
+	before = s->tx.next;
+	err = tx_rearm(s);
+	/* What was owed may have gone out. */
+	ring = s->tx.next != before && tx_bell_due(s);
 	unlock(&s->tx.lock);
 	if (ring)
 		session_ring(s, BELL_DATA);

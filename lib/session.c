@@ -262,12 +262,15 @@ void session_cork(struct shmipc_session *s)
 
 uint32_t session_take_bells(struct shmipc_session *s)
 {
-	bool due;
+	uint32_t bits;
 
+	lock(&s->rx.lock);
+	bits = rx_bell_due(s) ? BELL_SPACE : 0;
+	unlock(&s->rx.lock);
 	lock(&s->tx.lock);
-	due = tx_bell_due(s);
+	bits |= tx_bell_due(s) ? BELL_DATA : 0;
 	unlock(&s->tx.lock);
-	return due ? BELL_DATA : 0;
+	return bits;
 }
 
 /* ---- ending ------------------------------------------------------------- */

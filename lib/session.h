@@ -92,6 +92,7 @@ struct rx {
 	uint64_t next;			/* seq that the ring shall hold next */
 	uint32_t published;		/* rx_cursor as the peer can see it */
 	uint32_t returned;		/* returns stored */
+	bool unrung;			/* the peer waits for some, and was not rung for these yet */
 	struct rx_node *nodes;
 	struct pv_mapping *mappings;	/* by the peer's slot */
 	uint32_t want_slot;		/* the next frame needs this segment mapped first; 0 none */
@@ -214,6 +215,7 @@ int tx_reap(struct shmipc_session *s);
 bool tx_arm(struct shmipc_session *s);
 /* Changes with each return reaped and each ring slot passed. */
 uint32_t tx_progress(struct shmipc_session *s);
+int tx_rearm(struct shmipc_session *s);		/* -EBADMSG as tx_reap() */
 unsigned int tx_unblock(struct shmipc_session *s);
 /* Without locks: makes room for @len bytes by a new segment. */
 int tx_grow(struct shmipc_session *s, uint64_t len);
@@ -227,6 +229,8 @@ void rx_destroy(struct shmipc_session *s);
 int rx_drain(struct shmipc_session *s, unsigned int budget);
 /* The following with rx.lock held. */
 bool rx_return(struct shmipc_session *s, struct rx_node *node);	/* true: ring the peer */
+/* Has the peer to be rung for returns that rx_return() left to the next sleep or flush? */
+bool rx_bell_due(struct shmipc_session *s);
 bool rx_arm(struct shmipc_session *s);
 bool rx_discard(struct shmipc_session *s, struct shmipc_stream *st);	/* true: ring the peer */
 bool rx_publish_cursor(struct shmipc_session *s);		/* true: ring the peer */

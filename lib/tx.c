@@ -312,7 +312,7 @@ void tx_commit(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len,
 		store_release(&record->unfinished, 0);
 	/* Others wait for the ring: what they armed was reckoned without this frame. */
 	if (!list_empty(&tx->blocked))
-		tx_arm(s);
+		tx_rearm(s);
 	tx->messages++;
 	tx->payload += len;
 }
@@ -414,7 +414,8 @@ int tx_reap(struct shmipc_session *s)
 
 /*
  * Asks the peer to ring a blocked sender: after a quarter of the returns that the stream can
- * still get (so never more than will come), or a quarter of the ring. True: something came meanwhile.
+ * still get, or a quarter of the ring; earlier if no more may come (rx_return(), rx_bell_due()).
+ * True: somebody could go on; something came meanwhile.
  */
 bool tx_arm(struct shmipc_session *s)
 {
@@ -422,25 +423,29 @@ bool tx_arm(struct shmipc_session *s)
 	struct list *pos, *n;
 	uint32_t returns = tx->nr_live, passed;
 	uint64_t word;
+	bool found;
 
 	if (!anybody_waits(tx))
 		return false;
 	/* A cursor that was passed long ago is no news, and would keep us from sleeping. */
 	cursor_take(tx);
 	passed = (uint32_t)tx->next - tx->cursor;
+	found = !list_empty(&tx->owing) && tx->nr_free && ring_room(s, 1);
 	list_for_each_safe(pos, n, &tx->blocked) {
 		struct shmipc_stream *st = container_of(pos, struct shmipc_stream, blocked);
 		uint32_t quarter = st->out_data / 4 ? st->out_data / 4 : 1;
 
 		if (quarter < returns)
 			returns = quarter;
+		/* Another stream's send may have taken the returns that it waited for. */
+		found |= admits(s, st, share_of(st->need));
 	}
 	if (passed > tx->slots / 4)
 		passed = tx->slots / 4;
 	store_relaxed(&tx->control->tx_event, tx->reaped + returns - 1);
 	store_relaxed(&tx->control->slot_event, tx->cursor + (passed ? passed : 1) - 1);
 	full_fence();	/* pairs with that of rx_return() and rx_publish_cursor() */
-	return next_return(tx, &word) || load_relaxed(&tx->peer->rx_cursor) != tx->cursor;
+	return found || next_return(tx, &word) || load_relaxed(&tx->peer->rx_cursor) != tx->cursor;
 }
 
 uint32_t tx_progress(struct shmipc_session *s)
@@ -476,6 +481,21 @@ unsigned int tx_unblock(struct shmipc_session *s)
 		done++;
 	}
 	return done;
+}
+
+/*
+ * Arms for those that wait. What came meanwhile is taken in, and armed for anew: the event may
+ * be behind it, and then nobody would ring.
+ */
+int tx_rearm(struct shmipc_session *s)
+{
+	int err = 0;
+
+	while (!err && tx_arm(s)) {
+		err = tx_reap(s);
+		tx_unblock(s);
+	}
+	return err;
 }
 
 /* ---- memory ------------------------------------------------------------- */

@@ -302,6 +302,164 @@ static void test_partial_commit(void **state)
 	duo_close(&d);
 }
 
+/* ---- a sender that sleeps is told in time ---------------------------------- */
+
+static bool rung(struct shmipc_endpoint *ep)
+{
+	struct pollfd pfd = { .fd = shmipc_fd(ep), .events = POLLIN };
+
+	return poll(&pfd, 1, 0);
+}
+
+/* Sends until told no, and sleeps for EV_WRITE. */
+static unsigned int block(struct duo *d, struct shmipc_stream *b, size_t len)
+{
+	struct shmipc_event event;
+	unsigned int n = send_until_full(d, b, len);
+
+	while (shmipc_wait(d->b_ep, &event, 1, 0))
+		assert_int_not_equal(event.type, SHMIPC_EV_WRITE);
+	assert_false(rung(d->b_ep));
+	return n;
+}
+
+static void expect_write(struct duo *d, struct shmipc_stream *b, size_t len)
+{
+	static const char buf[1024];
+	struct shmipc_event event;
+
+	assert_true(rung(d->b_ep));
+	assert_int_equal(shmipc_wait(d->b_ep, &event, 1, 0), 1);
+	assert_int_equal(event.type, SHMIPC_EV_WRITE);
+	assert_ptr_equal(event.object, b);
+	assert_int_equal(shmipc_write(b, buf, len, 0, 0), len);
+}
+
+/* Who keeps most of what he took returns less than a quarter, and then waits for more. */
+static void test_few_returns(void **state)
+{
+	struct shmipc_message m[65];
+	struct shmipc_stream *a, *b;
+	unsigned int n;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	n = block(&d, b, 1);
+	assert_int_equal(n, 65);
+	for (unsigned int i = 0; i < n; i++)
+		assert_int_equal(shmipc_peek(a, &m[i], 0), 1);
+	assert_int_equal(shmipc_return(a, &m[7]), 0);
+	expect_write(&d, b, 1);
+	duo_close(&d);
+}
+
+/* While there is more to read a quarter is one bell, but not beyond the reader's next sleep. */
+static void test_returns_before_a_sleep(void **state)
+{
+	struct shmipc_stream *a, *b, *none;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	assert_int_equal(block(&d, b, 1), 65);
+	read_n(a, 15);
+	assert_false(rung(d.b_ep));
+	read_n(a, 1);
+	expect_write(&d, b, 1);
+	block(&d, b, 1);
+	read_n(a, 5);
+	assert_false(rung(d.b_ep));
+	assert_int_equal(shmipc_stream_accept(d.a, &none, MS), -ETIMEDOUT);
+	expect_write(&d, b, 1);
+	block(&d, b, 1);
+	read_n(a, 5);
+	assert_false(rung(d.b_ep));
+	assert_int_equal(shmipc_flush(a), 0);
+	expect_write(&d, b, 1);
+	duo_close(&d);
+}
+
+/* A return of one stream makes room for another, which has much out itself. */
+static void test_room_of_another(void **state)
+{
+	struct shmipc_stream *a[2], *b[2];
+	struct duo d;
+	void *data;
+
+	(void)state;
+	duo_open(&d, &shared);
+	for (int i = 0; i < 2; i++)
+		duo_stream(&d, &b[i], &a[i]);
+	assert_int_equal(shmipc_reserve(b[0], 60000, &data, 0), 0);
+	memset(data, 0, 60000);
+	assert_int_equal(shmipc_commit(b[0], 60000, 0), 0);
+	assert_in_range(block(&d, b[1], 128), 8, 60);
+	read_n(a[0], 1);
+	expect_write(&d, b[1], 128);
+	duo_close(&d);
+}
+
+/* Another stream's send takes the returns in: then it must let the one go on that waits for them. */
+static void test_returns_taken_by_another(void **state)
+{
+	struct shmipc_stream *a[2], *b[2];
+	static const char buf[1024];
+	struct shmipc_event event;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	for (int i = 0; i < 2; i++)
+		duo_stream(&d, &b[i], &a[i]);
+	block(&d, b[0], 1);
+	read_n(a[0], 10);
+	assert_false(list_empty(&b[0]->blocked));
+	assert_int_equal(shmipc_write(b[1], buf, sizeof(buf), 0, 0), sizeof(buf));
+	assert_true(list_empty(&b[0]->blocked));
+	assert_int_equal(shmipc_wait(d.b_ep, &event, 1, 0), 1);
+	assert_ptr_equal(event.object, b[0]);
+	block(&d, b[0], 1);
+	read_n(a[0], 10);
+	assert_int_equal(duo_reap(d.b), 0);
+	/* Nobody may sleep on that. */
+	lock(&d.b->tx.lock);
+	assert_true(tx_arm(d.b));
+	unlock(&d.b->tx.lock);
+	duo_close(&d);
+}
+
+/* Room in the ring that was seen while arming is news for what is owed. */
+static void test_arm_sees_room(void **state)
+{
+	struct shmipc_stream *b[64];
+	unsigned int n = 0;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	for (int i = 0; i < 64; i++)
+		b[i] = opened(d.b);
+	while (shmipc_write(b[n % 64], "x", 1, 0, 0) == 1)
+		n++;
+	for (int i = 0; i < 64; i++)
+		assert_int_equal(shmipc_finish(b[i]), 0);
+	assert_false(list_empty(&d.b->tx.owing));
+	lock(&d.b->tx.lock);
+	list_del(&b[n % 64]->blocked);
+	assert_false(tx_arm(d.b));
+	unlock(&d.b->tx.lock);
+	duo_drain(d.a);
+	lock(&d.b->tx.lock);
+	assert_true(tx_arm(d.b));
+	assert_int_equal(tx_rearm(d.b), 0);
+	assert_true(list_empty(&d.b->tx.owing));
+	unlock(&d.b->tx.lock);
+	duo_close(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -310,7 +468,11 @@ int main(void)
 		cmocka_unit_test(test_control_reserve), cmocka_unit_test(test_owed_rings),
 		cmocka_unit_test(test_stalls),
 		cmocka_unit_test(test_promised_slots),
-		cmocka_unit_test(test_partial_commit),
+		cmocka_unit_test(test_partial_commit), cmocka_unit_test(test_few_returns),
+		cmocka_unit_test(test_returns_before_a_sleep),
+		cmocka_unit_test(test_room_of_another),
+		cmocka_unit_test(test_returns_taken_by_another),
+		cmocka_unit_test(test_arm_sees_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
