@@ -44,7 +44,7 @@
 /* Connections taken off a listener's socket at once: the lock is held for no longer. */
 #define ACCEPT_BUDGET	64
 
-/* Grants that are taken off the socket before anybody maps them. */
+/* Grants that are taken off the socket, and mapped, before anybody asks for them. */
 #define GRANTS_AHEAD	64
 
 enum object_kind { OBJECT_SEGMENT = 1, OBJECT_LISTENER, OBJECT_SESSION };
@@ -83,7 +83,7 @@ enum session_state { SESSION_SILENT, SESSION_WAITING, SESSION_LIVE };
 
 struct grant {
 	uint32_t slot;
-	int fd;
+	struct pv_mapping mapping;
 };
 
 struct session {
@@ -101,7 +101,7 @@ struct session {
 	int pidfd;			/* or -1: not visible from here (invariant) */
 	struct ucred peer;		/* (invariant) */
 	int64_t since;			/* when it was connected (invariant) */
-	struct grant *grants;		/* received and not mapped yet */
+	struct grant *grants;		/* received and not asked for yet */
 	unsigned int nr_grants, max_grants;
 	uint8_t slots_seen[SHMIPC_SLOTS_MAX / 8];
 };
@@ -151,6 +151,8 @@ int embedded_segment_grant(struct provider *pv, uint32_t session, const struct p
 int embedded_segment_map(struct provider *pv, uint32_t session, uint32_t slot,
 			 struct pv_mapping *mapping);
 void embedded_segment_unmap(struct provider *pv, struct pv_mapping *mapping);
+/* Maps what a peer granted. @fd stays the caller's: a mapping needs none. */
+int segment_map(int fd, struct pv_mapping *mapping);
 void segment_free(struct segment *segment);
 /* With a reference, or NULL. */
 struct segment *segment_get(struct embedded *e, uint32_t handle);

@@ -163,61 +163,57 @@ int embedded_segment_grant(struct provider *pv, uint32_t session,
 	return err;
 }
 
-/* Takes the grant of a slot; a descriptor, or -ENOENT. */
-static int take_grant_locked(struct session *session, uint32_t slot)
+/* Takes the grant of a slot. */
+static int take_grant_locked(struct session *session, uint32_t slot, struct pv_mapping *mapping)
 {
 	for (unsigned int i = 0; i < session->nr_grants; i++) {
-		int fd = session->grants[i].fd;
-
 		if (session->grants[i].slot != slot)
 			continue;
+		*mapping = session->grants[i].mapping;
 		session->grants[i] = session->grants[--session->nr_grants];
-		return fd;
+		return 0;
 	}
 	return -ENOENT;
-}
-
-static int take_grant(struct embedded *e, uint32_t handle, uint32_t slot)
-{
-	struct object *object;
-	int fd = -ENOENT;
-
-	pthread_mutex_lock(&e->lock);
-	object = object_find_locked(e, handle, OBJECT_SESSION);
-	if (object) {
-		struct session *session = container_of(object, struct session, object);
-
-		fd = take_grant_locked(session, slot);
-		if (fd < 0) {
-			session_pump_locked(e, session, true, (int)slot);
-			fd = take_grant_locked(session, slot);
-		}
-	}
-	pthread_mutex_unlock(&e->lock);
-	return fd;
 }
 
 int embedded_segment_map(struct provider *pv, uint32_t session, uint32_t slot,
 			 struct pv_mapping *mapping)
 {
+	struct embedded *e = embedded(pv);
+	struct object *object;
+	int err = -ENOENT;
+
+	pthread_mutex_lock(&e->lock);
+	object = object_find_locked(e, session, OBJECT_SESSION);
+	if (object) {
+		struct session *s = container_of(object, struct session, object);
+
+		err = take_grant_locked(s, slot, mapping);
+		if (err) {
+			session_pump_locked(e, s, true, (int)slot);
+			err = take_grant_locked(s, slot, mapping);
+		}
+	}
+	pthread_mutex_unlock(&e->lock);
+	return err;
+}
+
+int segment_map(int fd, struct pv_mapping *mapping)
+{
 	size_t len;
 	void *addr;
-	int fd, err;
+	int err = link_check_segment(fd, &len);
 
-	fd = take_grant(embedded(pv), session, slot);
-	if (fd < 0)
-		return fd;
-	err = link_check_segment(fd, &len);
-	addr = err ? MAP_FAILED : mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
-	if (!err && addr == MAP_FAILED)
-		err = -errno;
-	if (!err && madvise(addr, len, MADV_DONTFORK)) {
-		err = -errno;
-		munmap(addr, len);
-	}
-	close(fd);
 	if (err)
 		return err;
+	addr = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
+	if (addr == MAP_FAILED)
+		return -errno;
+	if (madvise(addr, len, MADV_DONTFORK)) {
+		err = -errno;
+		munmap(addr, len);
+		return err;
+	}
 	*mapping = (struct pv_mapping){ addr, len };
 	return 0;
 }

@@ -74,7 +74,7 @@ void session_free(struct session *session)
 	if (session->pidfd >= 0)
 		close(session->pidfd);
 	for (unsigned int i = 0; i < session->nr_grants; i++)
-		close(session->grants[i].fd);
+		embedded_segment_unmap(NULL, &session->grants[i].mapping);
 	free(session->grants);
 	free(session);
 }
@@ -158,13 +158,17 @@ static void end_locked(struct embedded *e, struct session *session, uint32_t cau
 
 /* ---- what comes out of the socket -------------------------------------------- */
 
+/*
+ * It is mapped at once: a peer may grant many that no frame ever names, and they shall not take
+ * this process's descriptors. Closes @fd unless it fails.
+ */
 static int keep_grant(struct session *session, uint32_t slot, int fd)
 {
+	struct pv_mapping mapping;
 	struct grant *grants;
-	size_t len;
+	int err;
 
-	if (slot >= SHMIPC_SLOTS_MAX || link_check_segment(fd, &len) ||
-	    session->slots_seen[slot / 8] & 1U << slot % 8)
+	if (slot >= SHMIPC_SLOTS_MAX || session->slots_seen[slot / 8] & 1U << slot % 8)
 		return -EBADMSG;
 	if (session->nr_grants == session->max_grants) {
 		session->max_grants = session->max_grants ? session->max_grants * 2 : 2;
@@ -173,8 +177,12 @@ static int keep_grant(struct session *session, uint32_t slot, int fd)
 			return -ENOMEM;
 		session->grants = grants;
 	}
+	err = segment_map(fd, &mapping);
+	if (err)
+		return err;
+	close(fd);
 	session->slots_seen[slot / 8] |= (uint8_t)(1U << slot % 8);
-	session->grants[session->nr_grants++] = (struct grant){ slot, fd };
+	session->grants[session->nr_grants++] = (struct grant){ slot, mapping };
 	return 0;
 }
 

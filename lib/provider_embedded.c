@@ -361,6 +361,8 @@ static void embedded_close(struct provider *pv, bool in_child)
 		/* Not mapped in a child; something else may lie there. */
 		if (object->kind == OBJECT_SEGMENT)
 			container_of(object, struct segment, object)->addr = NULL;
+		if (object->kind == OBJECT_SESSION)
+			container_of(object, struct session, object)->nr_grants = 0;
 		atomic_store_explicit(&object->refs, 1, memory_order_relaxed);
 		object_put(object);
 	}

@@ -19,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -477,7 +478,15 @@ static unsigned int open_descriptors(void)
 	return count;
 }
 
-/* Grants that nobody maps: only so many descriptors are taken, and yet none is lost. */
+static struct session *find_session(uint32_t handle)
+{
+	struct object *object = object_find_locked(embedded(pv), handle, OBJECT_SESSION);
+
+	assert_non_null(object);
+	return container_of(object, struct session, object);
+}
+
+/* Grants that nobody maps: no descriptor is kept, only so many are taken, and yet none is lost. */
 static void test_flood(void **state)
 {
 	struct shmipc_ready event;
@@ -491,7 +500,8 @@ static void test_flood(void **state)
 	for (uint32_t slot = 1; slot <= 2 * GRANTS_AHEAD; slot++)
 		send_grant(sock, slot, memory(SEALED));
 	assert_int_equal(wait_event(&event, 20 * MS), 0);
-	assert_in_range(open_descriptors() - before, GRANTS_AHEAD / 2, GRANTS_AHEAD);
+	assert_int_equal(open_descriptors(), before);
+	assert_in_range(find_session(session)->nr_grants, GRANTS_AHEAD / 2, GRANTS_AHEAD);
 	for (uint32_t slot = 2 * GRANTS_AHEAD; slot; slot--) {
 		assert_int_equal(ops->segment_map(pv, session, slot, &mapping), 0);
 		ops->segment_unmap(pv, &mapping);
@@ -500,6 +510,35 @@ static void test_flood(void **state)
 	close(sock);
 	assert_int_equal(next_cause(session), SHMIPC_CAUSE_PEER_DIED);
 	ops->drop(pv, session, 0);
+}
+
+/* In a child nothing of it is mapped: what lies there instead is left alone. */
+static void test_grants_in_a_child(void **state)
+{
+	struct shmipc_ready event;
+	uint32_t session;
+	int sock = open_session(&session), status;
+	const void *at;
+	pid_t pid;
+
+	(void)state;
+	send_grant(sock, 1, memory(SEALED));
+	assert_int_equal(wait_event(&event, 20 * MS), 0);
+	at = find_session(session)->grants[0].mapping.addr;
+	pid = fork();
+	if (!pid) {
+		int *own = mmap((void *)(uintptr_t)at, 4096, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+		if (own != at)
+			_exit(2);
+		*own = 1;
+		ops->close(pv, true);
+		_exit(*own != 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	close(sock);
 }
 
 /* What was granted before the end is there after it, also what was still in the socket. */
@@ -682,7 +721,7 @@ int main(void)
 		TEST(test_control), TEST(test_bad_memory), TEST(test_bad_bell),
 		TEST(test_bad_hello), TEST(test_silent), TEST(test_silent_asleep), TEST(test_slow),
 		TEST(test_bad_messages), TEST(test_bad_grants), TEST(test_twice),
-		TEST(test_flood), TEST(test_grants_then_end), TEST(test_deaf),
+		TEST(test_flood), TEST(test_grants_in_a_child), TEST(test_grants_then_end), TEST(test_deaf),
 		TEST(test_liar), TEST(test_squatter), TEST(test_backlog), TEST(test_no_descriptors),
 	};
 
