@@ -47,6 +47,12 @@
 /* Grants that are taken off the socket, and mapped, before anybody asks for them. */
 #define GRANTS_AHEAD	64
 
+/*
+ * Bytes of segments that one side of a session may have. What a peer grants is mapped: holes of many
+ * TiB would cost it nothing, and this process its address space, or its memory when they are read.
+ */
+#define SESSION_BYTES_MAX	((size_t)64 << 30)
+
 enum object_kind { OBJECT_SEGMENT = 1, OBJECT_LISTENER, OBJECT_SESSION };
 
 struct object {
@@ -103,6 +109,7 @@ struct session {
 	int64_t since;			/* when it was connected (invariant) */
 	struct grant *grants;		/* received and not asked for yet */
 	unsigned int nr_grants, max_grants;
+	size_t bytes_in, bytes_out;	/* granted by the peer, and to it */
 	uint8_t slots_seen[SHMIPC_SLOTS_MAX / 8];
 };
 
@@ -151,8 +158,8 @@ int embedded_segment_grant(struct provider *pv, uint32_t session, const struct p
 int embedded_segment_map(struct provider *pv, uint32_t session, uint32_t slot,
 			 struct pv_mapping *mapping);
 void embedded_segment_unmap(struct provider *pv, struct pv_mapping *mapping);
-/* Maps what a peer granted. @fd stays the caller's: a mapping needs none. */
-int segment_map(int fd, struct pv_mapping *mapping);
+/* Maps what a peer granted, of at most @max bytes. @fd stays the caller's: a mapping needs none. */
+int segment_map(int fd, size_t max, struct pv_mapping *mapping);
 void segment_free(struct segment *segment);
 /* With a reference, or NULL. */
 struct segment *segment_get(struct embedded *e, uint32_t handle);

@@ -83,6 +83,7 @@ static int say_hello(struct session *session, const struct segment *segment)
 	if (err)
 		return err;
 	session->datagram_in = session->foreign;
+	session->bytes_out = segment->len;
 	err = link_send(session->link.fd, LINK_HELLO, 0, fds, LINK_FDS);
 	if (session->foreign)
 		close(fds[1]);

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #define SEGMENT_SEALS	(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-#define SEGMENT_MAX	((size_t)1 << 44)
 /* Share of the send buffer that grants may fill, so that a BYE always fits. */
 #define GRANT_SHARE(buffer)	((buffer) / 4 * 3)
 
@@ -148,8 +147,7 @@ int link_check_segment(int fd, size_t *len)
 		return -EBADMSG;
 	if (fstatfs(fd, &fs) || fs.f_type != TMPFS_MAGIC || fstat(fd, &st))
 		return -EBADMSG;
-	if (st.st_size <= 0 || (size_t)st.st_size > SEGMENT_MAX ||
-	    st.st_size % sysconf(_SC_PAGESIZE))
+	if (st.st_size <= 0 || st.st_size % sysconf(_SC_PAGESIZE))
 		return -EBADMSG;
 	*len = (size_t)st.st_size;
 	return 0;

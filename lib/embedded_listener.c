@@ -318,6 +318,7 @@ static int welcome_locked(struct embedded *e, struct session *session,
 			return err;
 		session->bell_in = mine;
 		session->datagram_in = session->foreign;
+		session->bytes_out = segment->len;
 		err = watch_add(e, mine, session->object.handle, WATCH_BELL);
 		if (!err)
 			err = link_send(session->link.fd, LINK_WELCOME, 0, fds, LINK_FDS);

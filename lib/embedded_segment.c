@@ -85,7 +85,7 @@ int embedded_segment_create(struct provider *pv, size_t len, bool sealed,
 	struct segment *s;
 	int err;
 
-	if (!len || len > (size_t)1 << 44)
+	if (!len || len > SESSION_BYTES_MAX)
 		return error_set(-EINVAL, "a segment of %zu bytes can't be", len);
 	len = (len + page - 1) & ~(page - 1);
 	s = calloc(1, sizeof(*s));
@@ -138,6 +138,19 @@ struct segment *segment_get(struct embedded *e, uint32_t handle)
 	return object ? container_of(object, struct segment, object) : NULL;
 }
 
+static int send_grant_locked(struct session *session, const struct segment *segment, uint32_t slot)
+{
+	int err;
+
+	/* The peer would end the session for it. */
+	if (segment->len > SESSION_BYTES_MAX - session->bytes_out)
+		return -ENOSPC;
+	err = link_send(session->link.fd, LINK_GRANT, slot, &segment->fd, 1);
+	if (!err)
+		session->bytes_out += segment->len;
+	return err;
+}
+
 int embedded_segment_grant(struct provider *pv, uint32_t session,
 			   const struct pv_segment *segment, uint32_t slot)
 {
@@ -153,10 +166,13 @@ int embedded_segment_grant(struct provider *pv, uint32_t session,
 	if (object && (!slot || slot >= SHMIPC_SLOTS_MAX))
 		err = -EINVAL;
 	else if (object)
-		err = link_send(container_of(object, struct session, object)->link.fd, LINK_GRANT,
-				slot, &s->fd, 1);
+		err = send_grant_locked(container_of(object, struct session, object), s, slot);
 	pthread_mutex_unlock(&e->lock);
 	object_put(&s->object);
+	if (err == -ENOSPC)
+		return error_set(err, "one side of a session can't have more than %zu GiB of "
+				 "segments with the embedded provider: lower max_memory",
+				 SESSION_BYTES_MAX >> 30);
 	if (err == -EAGAIN || err == -ETOOMANYREFS)
 		return error_set(-ENOSPC, "the peer has not taken the segments before this "
 				 "one: try again when it has read");
@@ -198,12 +214,14 @@ int embedded_segment_map(struct provider *pv, uint32_t session, uint32_t slot,
 	return err;
 }
 
-int segment_map(int fd, struct pv_mapping *mapping)
+int segment_map(int fd, size_t max, struct pv_mapping *mapping)
 {
 	size_t len;
 	void *addr;
 	int err = link_check_segment(fd, &len);
 
+	if (!err && len > max)
+		err = -EBADMSG;
 	if (err)
 		return err;
 	addr = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);

@@ -177,10 +177,11 @@ static int keep_grant(struct session *session, uint32_t slot, int fd)
 			return -ENOMEM;
 		session->grants = grants;
 	}
-	err = segment_map(fd, &mapping);
+	err = segment_map(fd, SESSION_BYTES_MAX - session->bytes_in, &mapping);
 	if (err)
 		return err;
 	close(fd);
+	session->bytes_in += mapping.len;
 	session->slots_seen[slot / 8] |= (uint8_t)(1U << slot % 8);
 	session->grants[session->nr_grants++] = (struct grant){ slot, mapping };
 	return 0;

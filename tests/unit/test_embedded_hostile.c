@@ -113,14 +113,14 @@ enum memory {
 	SEALED, NO_SEALS, NO_SHRINK_SEAL, NO_GROW_SEAL, NO_SEAL_SEAL, WRITABLE, EMPTY, ODD_SIZE,
 };
 
-static int memory(enum memory how)
+static int sized_memory(enum memory how, off_t len)
 {
 	int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 	int fd = memfd_create("hostile", MFD_CLOEXEC | MFD_ALLOW_SEALING), ro;
 	char path[32];
 
 	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, how == EMPTY ? 0 : how == ODD_SIZE ? 5000 : 4096), 0);
+	assert_int_equal(ftruncate(fd, len), 0);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	ro = open(path, (how == WRITABLE ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 	assert_true(ro >= 0);
@@ -130,6 +130,11 @@ static int memory(enum memory how)
 		assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
 	close(fd);
 	return ro;
+}
+
+static int memory(enum memory how)
+{
+	return sized_memory(how, how == EMPTY ? 0 : how == ODD_SIZE ? 5000 : 4096);
 }
 
 static int bell(void)
@@ -512,6 +517,55 @@ static void test_flood(void **state)
 	ops->drop(pv, session, 0);
 }
 
+/* Holes cost the peer nothing, but this process its address space: only so much of it. */
+static void test_sizes(void **state)
+{
+	const off_t gib = 1 << 30;
+	struct pv_mapping mapping;
+	uint32_t session;
+	int sock;
+
+	(void)state;
+	sock = open_session(&session);
+	send_grant(sock, 1, sized_memory(SEALED, SESSION_BYTES_MAX));
+	assert_int_equal(next_cause(session), SHMIPC_CAUSE_PEER_CLOSED);
+	ops->drop(pv, session, 0);
+	close(sock);
+
+	/* The first segment's page counts as well. */
+	sock = open_session(&session);
+	send_grant(sock, 1, sized_memory(SEALED, SESSION_BYTES_MAX - gib));
+	send_grant(sock, 2, sized_memory(SEALED, gib - 4096));
+	for (uint32_t slot = 1; slot <= 2; slot++)
+		assert_int_equal(ops->segment_map(pv, session, slot, &mapping), 0);
+	send_grant(sock, 3, sized_memory(SEALED, 4096));
+	assert_int_equal(next_cause(session), SHMIPC_CAUSE_PEER_CLOSED);
+	assert_int_equal(ops->segment_map(pv, session, 3, &mapping), -ENOENT);
+	ops->drop(pv, session, 0);
+	close(sock);
+	assert_int_equal(greet_with(sized_memory(SEALED, gib), bell()), 0);
+	assert_int_equal(greet_with(sized_memory(SEALED, SESSION_BYTES_MAX + 4096), bell()),
+			 EBADMSG);
+}
+
+/* Who asks for more than a peer would take is told so, and keeps the session. */
+static void test_own_sizes(void **state)
+{
+	struct pv_segment large, small;
+	uint32_t session;
+	int sock = open_session(&session);
+
+	(void)state;
+	assert_int_equal(ops->segment_create(pv, SESSION_BYTES_MAX + 1, &large), -EINVAL);
+	assert_int_equal(ops->segment_create(pv, SESSION_BYTES_MAX / 2, &large), 0);
+	assert_int_equal(ops->segment_create(pv, SESSION_BYTES_MAX / 2 - 4096, &small), 0);
+	assert_int_equal(ops->segment_grant(pv, session, &large, 1), 0);
+	assert_int_equal(ops->segment_grant(pv, session, &large, 2), -ENOSPC);
+	assert_int_equal(ops->segment_grant(pv, session, &small, 2), 0);
+	assert_int_equal(ops->segment_grant(pv, session, &segment, 3), -ENOSPC);
+	close(sock);
+}
+
 /* In a child nothing of it is mapped: what lies there instead is left alone. */
 static void test_grants_in_a_child(void **state)
 {
@@ -721,7 +775,8 @@ int main(void)
 		TEST(test_control), TEST(test_bad_memory), TEST(test_bad_bell),
 		TEST(test_bad_hello), TEST(test_silent), TEST(test_silent_asleep), TEST(test_slow),
 		TEST(test_bad_messages), TEST(test_bad_grants), TEST(test_twice),
-		TEST(test_flood), TEST(test_grants_in_a_child), TEST(test_grants_then_end), TEST(test_deaf),
+		TEST(test_flood), TEST(test_sizes), TEST(test_own_sizes),
+		TEST(test_grants_in_a_child), TEST(test_grants_then_end), TEST(test_deaf),
 		TEST(test_liar), TEST(test_squatter), TEST(test_backlog), TEST(test_no_descriptors),
 	};
 
