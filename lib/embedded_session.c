@@ -171,11 +171,13 @@ static int keep_grant(struct session *session, uint32_t slot, int fd)
 	if (slot >= SHMIPC_SLOTS_MAX || session->slots_seen[slot / 8] & 1U << slot % 8)
 		return -EBADMSG;
 	if (session->nr_grants == session->max_grants) {
-		session->max_grants = session->max_grants ? session->max_grants * 2 : 2;
-		grants = realloc(session->grants, session->max_grants * sizeof(*grants));
+		unsigned int max = session->max_grants ? session->max_grants * 2 : 2;
+
+		grants = realloc(session->grants, max * sizeof(*grants));
 		if (!grants)
 			return -ENOMEM;
 		session->grants = grants;
+		session->max_grants = max;
 	}
 	err = segment_map(fd, SESSION_BYTES_MAX - session->bytes_in, &mapping);
 	if (err)

@@ -49,7 +49,7 @@ void rx_destroy(struct shmipc_session *s)
 {
 	struct rx *rx = &s->rx;
 
-	for (uint32_t i = 0; i < SHMIPC_SLOTS_MAX; i++)
+	for (uint32_t i = 0; rx->mappings && i < SHMIPC_SLOTS_MAX; i++)
 		if (rx->mappings[i].addr)
 			s->ep->pv->ops->segment_unmap(s->ep->pv, &rx->mappings[i]);
 	free(rx->mappings);

@@ -3,6 +3,7 @@
  * What a peer that lies can do to the embedded provider: a socket driven by hand against it. Each
  * refusal is checked beside a greeting that differs in nothing else and is accepted.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -35,6 +36,18 @@ static struct provider *pv;
 static struct pv_segment segment;
 static uint32_t listener;
 static char name[SHMIPC_NAME_MAX + 1];
+
+static bool no_memory;
+
+/* The library's as well: it is linked in. */
+void *realloc(void *old, size_t len)
+{
+	static void *(*real)(void *old, size_t len);
+
+	if (!real)
+		real = (void *(*)(void *, size_t))dlsym(RTLD_NEXT, "realloc");
+	return no_memory ? NULL : real(old, len);
+}
 
 static int setup(void **state)
 {
@@ -517,6 +530,32 @@ static void test_flood(void **state)
 	ops->drop(pv, session, 0);
 }
 
+/* No memory for one grant: it and its session are lost, what came before is not. */
+static void test_no_memory_for_a_grant(void **state)
+{
+	struct shmipc_ready event;
+	struct pv_mapping mapping;
+	uint32_t session;
+	int sock = open_session(&session);
+
+	(void)state;
+	for (uint32_t slot = 1; slot <= 4; slot++)
+		send_grant(sock, slot, memory(SEALED));
+	no_memory = true;
+	assert_int_equal(wait_event(&event, LIMIT), 1);
+	no_memory = false;
+	assert_int_equal(event.causes, SHMIPC_CAUSE_PEER_CLOSED);
+	assert_int_equal(find_session(session)->nr_grants, find_session(session)->max_grants);
+	for (uint32_t slot = 5; slot <= 20; slot++)
+		send_grant(sock, slot, memory(SEALED));
+	assert_int_equal(ops->segment_map(pv, session, 20, &mapping), 0);
+	ops->segment_unmap(pv, &mapping);
+	assert_int_equal(ops->segment_map(pv, session, 1, &mapping), 0);
+	ops->segment_unmap(pv, &mapping);
+	close(sock);
+	ops->drop(pv, session, 0);
+}
+
 /* Holes cost the peer nothing, but this process its address space: only so much of it. */
 static void test_sizes(void **state)
 {
@@ -775,7 +814,7 @@ int main(void)
 		TEST(test_control), TEST(test_bad_memory), TEST(test_bad_bell),
 		TEST(test_bad_hello), TEST(test_silent), TEST(test_silent_asleep), TEST(test_slow),
 		TEST(test_bad_messages), TEST(test_bad_grants), TEST(test_twice),
-		TEST(test_flood), TEST(test_sizes), TEST(test_own_sizes),
+		TEST(test_flood), TEST(test_no_memory_for_a_grant), TEST(test_sizes), TEST(test_own_sizes),
 		TEST(test_grants_in_a_child), TEST(test_grants_then_end), TEST(test_deaf),
 		TEST(test_liar), TEST(test_squatter), TEST(test_backlog), TEST(test_no_descriptors),
 	};

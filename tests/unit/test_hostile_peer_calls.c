@@ -3,6 +3,7 @@
  * What a peer's frames and words do to the calls of an honest program: no event of a stream that
  * the program doesn't have, no memory that grows, no call that never comes back.
  */
+#include <dlfcn.h>
 #include <unistd.h>
 #include "barrier.h"
 #include "duo.h"
@@ -184,6 +185,38 @@ static unsigned int list_length(const struct list *head)
 	return n;
 }
 
+static bool no_mappings;
+
+/* The library's as well: it is linked in. */
+void *calloc(size_t nr, size_t size)
+{
+	static void *(*real)(size_t nr, size_t size);
+
+	if (no_mappings && nr == SHMIPC_SLOTS_MAX && size == sizeof(struct pv_mapping))
+		return NULL;
+	if (!real)
+		real = (void *(*)(size_t, size_t))dlsym(RTLD_NEXT, "calloc");
+	return real(nr, size);
+}
+
+/* No memory for one of a session's tables: the call says so, and the endpoint lives. */
+static void test_no_memory_for_a_session(void **state)
+{
+	struct shmipc_session *s;
+	struct shmipc_stats stats;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	no_mappings = true;
+	assert_int_equal(shmipc_connect(d.a_ep, "test.none", NULL, &s, LIMIT), -ENOMEM);
+	no_mappings = false;
+	stats = duo_stats(d.a_ep);
+	assert_int_equal(shmipc_connect(d.a_ep, "test.none", NULL, &s, LIMIT), -ENOENT);
+	assert_int_equal(duo_stats(d.a_ep).segments, stats.segments + 1);
+	duo_close(&d);
+}
+
 /* Opened, reset and opened anew before anybody accepted it: only the last one is there. */
 static void test_opened_and_reset(void **state)
 {
@@ -287,6 +320,7 @@ int main(void)
 		cmocka_unit_test(test_closed_with_an_event_to_come),
 		cmocka_unit_test(test_never_handed_out),
 		cmocka_unit_test(test_session_ends_before_accept),
+		cmocka_unit_test(test_no_memory_for_a_session),
 		cmocka_unit_test(test_opened_and_reset),
 		cmocka_unit_test(test_cursor_lie),
 		cmocka_unit_test(test_cursor_lie_to_a_sender),
