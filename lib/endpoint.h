@@ -19,10 +19,11 @@
  * system call that may block. What they are held over is bounded, and by no peer: a futex call
  * that wakes a follower (one for each that waits for the object, and only if some do) or whoever
  * waits for one of these locks, and the allocator's for memory of this process. @poll_lock, which a
- * spinning leader keeps while it looks, and rx.map_lock are also held over ringing, mapping
- * and log lines; calls that only send or receive take neither of the two:
+ * spinning leader keeps while it looks, tx.grow_lock and rx.map_lock are also held over ringing,
+ * making and mapping segments and log lines; calls that only send or receive take none of these:
  *
  *	endpoint.poll_lock	the hot list; that a session or stream found there is not freed
+ *	  session.tx.grow_lock	one thread makes a segment
  *	  session.rx.map_lock	one thread maps a segment that the peer added
  *	  session.rx.lock	frames coming in, returns going out, the table of streams
  *	    session.tx.lock	frames going out, returns coming in

@@ -31,6 +31,7 @@ struct live {
 
 struct tx {
 	struct lock lock;
+	struct lock grow_lock;		/* serialises the making of segments */
 	struct frame *ring;		/* own segment */
 	struct frame *live_table;	/* own segment */
 	struct control *control;	/* own segment */

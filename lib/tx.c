@@ -502,11 +502,8 @@ int tx_rearm(struct shmipc_session *s)
 
 #define GROW_MIN	(256 << 10)
 
-/*
- * What may be sent is bounded by admission; segments follow what was admitted. With blocks
- * rounded up to powers of two they can hold up to twice max_memory.
- */
-int tx_grow(struct shmipc_session *s, uint64_t len)
+/* grow_lock held. The slot is used up when the peer was granted it. */
+static int add_segment(struct shmipc_session *s, uint64_t len)
 {
 	struct tx *tx = &s->tx;
 	struct provider *pv = s->ep->pv;
@@ -518,8 +515,6 @@ int tx_grow(struct shmipc_session *s, uint64_t len)
 	lock(&tx->lock);
 	have = tx->arena.bytes;
 	slot = tx->nr_segments;
-	if (slot < ARENA_EXTENTS)
-		tx->nr_segments++;
 	unlock(&tx->lock);
 	if (slot == ARENA_EXTENTS)
 		return error_set(-ENOSPC, "a session can't have more than %u segments: raise the "
@@ -534,8 +529,10 @@ int tx_grow(struct shmipc_session *s, uint64_t len)
 		return err;
 	err = pv->ops->segment_grant(pv, s->handle, &segment, slot);
 	lock(&tx->lock);
-	if (!err)
+	if (!err) {
+		tx->nr_segments++;
 		err = arena_add(&tx->arena, slot, segment.addr, 0, size);
+	}
 	if (!err)
 		tx->segments[slot] = segment;
 	unlock(&tx->lock);
@@ -543,5 +540,19 @@ int tx_grow(struct shmipc_session *s, uint64_t len)
 		pv->ops->segment_destroy(pv, &segment);
 	else
 		count(&s->ep->segments, 1);
+	return err;
+}
+
+/*
+ * What may be sent is bounded by admission; segments follow what was admitted. With blocks
+ * rounded up to powers of two they can hold up to twice max_memory.
+ */
+int tx_grow(struct shmipc_session *s, uint64_t len)
+{
+	int err;
+
+	lock(&s->tx.grow_lock);
+	err = add_segment(s, len);
+	unlock(&s->tx.grow_lock);
 	return err;
 }

@@ -217,6 +217,50 @@ static void test_no_memory_for_a_session(void **state)
 	duo_close(&d);
 }
 
+static int no_segment(struct provider *pv, size_t len, struct pv_segment *segment)
+{
+	(void)pv;
+	(void)len;
+	(void)segment;
+	return -EDQUOT;
+}
+
+static int no_grant(struct provider *pv, uint32_t session, const struct pv_segment *segment,
+		    uint32_t slot)
+{
+	(void)pv;
+	(void)session;
+	(void)segment;
+	(void)slot;
+	return -ENOSPC;
+}
+
+/* However often a segment could not be had: when it can, it is. */
+static void test_no_segment_for_a_while(void **state)
+{
+	struct provider_ops failing[2];
+	const struct provider_ops *ops;
+	struct shmipc_stream *a, *b;
+	struct duo d;
+	void *data;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	ops = d.b_ep->pv->ops;
+	failing[0] = failing[1] = *ops;
+	failing[0].segment_create = no_segment;
+	failing[1].segment_grant = no_grant;
+	for (int i = 0; i < 2 * ARENA_EXTENTS; i++) {
+		d.b_ep->pv->ops = &failing[i % 2];
+		assert_int_equal(shmipc_reserve(b, 500000, &data, 0), i % 2 ? -ENOSPC : -EDQUOT);
+	}
+	d.b_ep->pv->ops = ops;
+	duo_send(b, a, 250000);
+	assert_int_equal(d.b->tx.nr_segments, 2);
+	duo_close(&d);
+}
+
 /* Opened, reset and opened anew before anybody accepted it: only the last one is there. */
 static void test_opened_and_reset(void **state)
 {
@@ -321,6 +365,7 @@ int main(void)
 		cmocka_unit_test(test_never_handed_out),
 		cmocka_unit_test(test_session_ends_before_accept),
 		cmocka_unit_test(test_no_memory_for_a_session),
+		cmocka_unit_test(test_no_segment_for_a_while),
 		cmocka_unit_test(test_opened_and_reset),
 		cmocka_unit_test(test_cursor_lie),
 		cmocka_unit_test(test_cursor_lie_to_a_sender),
