@@ -113,9 +113,12 @@ static bool window_admits(struct shmipc_session *s, const struct shmipc_stream *
 	uint64_t memory = tx->max_memory > tx->bytes ? tx->max_memory - tx->bytes : 0;
 	uint64_t limit = tx->window < memory ? tx->window : memory;
 
-	/* A stream with nothing out may always send one: a small window can't deadlock. */
+	/*
+	 * A stream with nothing out may always send a window's worth, so that a message too large
+	 * for what is left can't deadlock; more than that only while there is memory left.
+	 */
 	if (!st->out_data)
-		return true;
+		return share <= tx->window || memory;
 	return st->out_data - 1 < pool && st->out_bytes + share <= limit;
 }
 
@@ -544,8 +547,9 @@ static int add_segment(struct shmipc_session *s, uint64_t len)
 }
 
 /*
- * What may be sent is bounded by admission; segments follow what was admitted. With blocks
- * rounded up to powers of two they can hold up to twice max_memory.
+ * What may be sent is bounded by admission: max_memory, one message beyond it, and a window for
+ * each stream. Segments follow what was admitted, and hold up to twice that, as blocks are rounded
+ * up to powers of two.
  */
 int tx_grow(struct shmipc_session *s, uint64_t len)
 {

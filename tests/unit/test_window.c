@@ -125,6 +125,42 @@ static void test_shared_memory(void **state)
 	duo_close(&d);
 }
 
+/* A peer that asks for a large answer on each of many streams: they don't all go at once. */
+static void test_many_large(void **state)
+{
+	static const char buf[60000];
+	struct shmipc_stream *a, *b[64];
+	unsigned int large = 0;
+	struct duo d;
+	void *data;
+
+	(void)state;
+	duo_open(&d, &small);
+	for (int i = 0; i < 64; i++) {
+		b[i] = opened(d.b);
+		if (!shmipc_reserve(b[i], sizeof(buf), &data, 0)) {
+			memcpy(data, buf, sizeof(buf));
+			assert_int_equal(shmipc_commit(b[i], sizeof(buf), 0), 0);
+			large++;
+		}
+		duo_drain(d.a);
+	}
+	assert_int_equal(large, 2);
+	assert_in_range(d.b->tx.bytes, small.max_memory, 2 * small.max_memory);
+	/* Each may still send what its window has room for. */
+	for (int i = 2; i < 64; i++) {
+		assert_int_equal(shmipc_reserve(b[i], small.window + 1, &data, 0), -EAGAIN);
+		assert_int_equal(shmipc_reserve(b[i], small.window, &data, 0), 0);
+		assert_int_equal(shmipc_cancel(b[i]), 0);
+	}
+	/* And the next large one when one is back. */
+	assert_int_equal(shmipc_reserve(b[63], sizeof(buf), &data, 0), -EAGAIN);
+	a = accepted(d.a);
+	read_n(a, 1);
+	assert_int_equal(shmipc_reserve(b[63], sizeof(buf), &data, LIMIT), 0);
+	duo_close(&d);
+}
+
 /* Entries alike: half of the pool for the first, and the first of each stream for nothing. */
 static void test_shared_entries(void **state)
 {
@@ -464,7 +500,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bytes), cmocka_unit_test(test_larger_than_window),
-		cmocka_unit_test(test_shared_memory), cmocka_unit_test(test_shared_entries),
+		cmocka_unit_test(test_shared_memory), cmocka_unit_test(test_many_large),
+		cmocka_unit_test(test_shared_entries),
 		cmocka_unit_test(test_control_reserve), cmocka_unit_test(test_owed_rings),
 		cmocka_unit_test(test_stalls),
 		cmocka_unit_test(test_promised_slots),

@@ -196,7 +196,9 @@ int shmipc_get_stats(struct shmipc_endpoint *ep, struct shmipc_stats *stats, siz
  * @max_streams: streams that a session carries at once; default 128, up to 16384
  * @window: bytes that a stream may have sent and not seen returned; default 1 MiB
  * @expect_uid: connect, with SHMIPC_EXPECT_UID: refuse a server of another uid
- * @max_memory: bytes of payload memory that this side of a session may grow to; default 16 MiB
+ * @max_memory: bytes of payload that this side of a session may have sent and not seen returned;
+ *	default 16 MiB. A stream with nothing out may go beyond it by a message of up to its window,
+ *	or, while less than this is out, of any length; what is rounded up comes on top
  */
 struct shmipc_options {
 	uint32_t size;
@@ -382,6 +384,8 @@ struct shmipc_session *shmipc_stream_session(const struct shmipc_stream *stream)
  * @timeout_ns: how long to wait for the stream's window, or for the peer to drain a full ring
  *
  * All that a send may have to wait for, or that may be refused, is had here.
+ * A message larger than the window goes when the stream has nothing else out, and the session less
+ * than max_memory.
  *
  * Return: 0; -EAGAIN, -ETIMEDOUT no room in the window or the ring; -EMSGSIZE more than max_memory;
  * -EBUSY a reservation is out; -EPIPE the peer closed the session or died; -ECONNRESET the stream
