@@ -62,8 +62,7 @@ static int wait_frame(struct shmipc_stream *st, int64_t timeout_ns)
 		/* Once by itself: what is in the ring need not wait for the leader. */
 		if (!err && !drained) {
 			drained = true;
-			if (rx_drain(s, DRAIN_BUDGET) == -EBADMSG)
-				session_fail(s, -EBADMSG);
+			session_drain(s);
 			continue;
 		}
 		if (!err)
@@ -99,7 +98,7 @@ int shmipc_peek(struct shmipc_stream *st, struct shmipc_message *message, int64_
 		/* More parts may be in the ring. */
 		looked = true;
 		unlock(&st->session->rx.lock);
-		rx_drain(st->session, DRAIN_BUDGET);
+		session_drain(st->session);
 	}
 	message->len = 0;
 	message->nspans = 0;
@@ -127,6 +126,8 @@ int shmipc_return(struct shmipc_stream *st, struct shmipc_message *message)
 
 	if (endpoint_foreign(s->ep))
 		return -EPERM;
+	if (!message->nspans)
+		return -EINVAL;
 	lock(&s->rx.lock);
 	for (uint32_t i = 0; i < message->nspans; i++) {
 		struct rx_node *node = message->lease[i];

@@ -77,8 +77,11 @@ static int wait_window(struct shmipc_stream *st, uint64_t need, const struct bud
 	}
 	if (!budget->timeout && !send_ready(st)) {
 		/* Nobody polls while a program only tries: frames and returns are taken here. */
-		rx_drain(s, DRAIN_BUDGET);
-		return -EAGAIN;
+		session_drain(s);
+		lock(&s->tx.lock);
+		err = stream_sendable(st);
+		unlock(&s->tx.lock);
+		return err ? err : -EAGAIN;
 	}
 	err = endpoint_wait(s->ep, &w, budget_left(budget));
 	if (err && err != -EAGAIN) {

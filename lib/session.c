@@ -200,6 +200,12 @@ static int judge_bell(struct shmipc_session *s)
 	return err;
 }
 
+void session_drain(struct shmipc_session *s)
+{
+	if (rx_drain(s, DRAIN_BUDGET) == -EBADMSG)
+		session_fail(s, -EBADMSG);
+}
+
 unsigned int session_poll(struct shmipc_session *s)
 {
 	int n = rx_drain(s, DRAIN_BUDGET);

@@ -185,6 +185,8 @@ int session_complete(struct shmipc_session *s, uint32_t handle, const struct shm
 void session_destroy(struct shmipc_session *s);
 /* Ends it: every call on it and its streams answers @error from now on. No lock held. */
 void session_fail(struct shmipc_session *s, int error);
+/* Takes frames in without waiting for the leader. No lock held. */
+void session_drain(struct shmipc_session *s);
 /* Frames, returns, blocked sends: all that there is to do. Returns what it did. poll_lock held. */
 unsigned int session_poll(struct shmipc_session *s);
 /* Asks the peer to ring. True: found something after all. poll_lock held. */

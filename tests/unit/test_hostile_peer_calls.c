@@ -355,6 +355,73 @@ static void test_cursor_lie_to_a_sender(void **state)
 	duo_close(&d);
 }
 
+/* A frame that no honest peer sends, for a program that only tries. */
+static void inject_bad(struct shmipc_session *from, struct shmipc_stream *st)
+{
+	struct frame f = duo_frame(st);
+
+	f.kind = 99;
+	duo_inject(from, &f);
+}
+
+static void test_bad_frame_for_a_sender(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct duo d;
+	ssize_t n;
+
+	(void)state;
+	duo_open(&d, &small);
+	duo_stream(&d, &b, &a);
+	fill_window(a);
+	assert_int_equal(shmipc_write(a, "x", 1, 0, 0), -EAGAIN);
+	inject_bad(d.b, b);
+	n = shmipc_write(a, "x", 1, 0, 0);
+	assert_int_equal(n, -EBADMSG);
+	assert_int_equal(shmipc_session_error(d.a), -EBADMSG);
+	duo_close(&d);
+}
+
+/* The first part of a message is there; the look for the next one meets a lie. */
+static void test_bad_frame_for_a_peek(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct shmipc_message m;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	assert_int_equal(shmipc_write(b, "x", 1, SHMIPC_MORE, 0), 1);
+	duo_drain(d.a);
+	inject_bad(d.b, b);
+	assert_int_equal(shmipc_peek(a, &m, 0), 1);
+	assert_int_equal(shmipc_session_error(d.a), -EBADMSG);
+	assert_int_equal(shmipc_return(a, &m), 0);
+	assert_int_equal(shmipc_peek(a, &m, 0), -EBADMSG);
+	duo_close(&d);
+}
+
+static void test_returned_twice(void **state)
+{
+	struct shmipc_message m, copy;
+	struct shmipc_stream *a, *b;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	assert_int_equal(shmipc_write(b, "x", 1, 0, 0), 1);
+	assert_int_equal(shmipc_peek(a, &m, LIMIT), 1);
+	copy = m;
+	assert_int_equal(shmipc_return(a, &m), 0);
+	assert_int_equal(shmipc_return(a, &m), -EINVAL);
+	assert_int_equal(shmipc_return(a, &copy), -EINVAL);
+	assert_int_equal(shmipc_session_error(d.a), 0);
+	duo_send(b, a, 10);
+	duo_close(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -369,6 +436,9 @@ int main(void)
 		cmocka_unit_test(test_opened_and_reset),
 		cmocka_unit_test(test_cursor_lie),
 		cmocka_unit_test(test_cursor_lie_to_a_sender),
+		cmocka_unit_test(test_bad_frame_for_a_sender),
+		cmocka_unit_test(test_bad_frame_for_a_peek),
+		cmocka_unit_test(test_returned_twice),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
