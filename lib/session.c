@@ -287,6 +287,7 @@ static void log_fault(struct shmipc_session *s)
 	const char *wrong;
 	struct frame bad;
 	uint64_t word;
+	bool cursor;
 
 	lock(&s->rx.lock);
 	wrong = s->rx.wrong;
@@ -294,6 +295,7 @@ static void log_fault(struct shmipc_session *s)
 	unlock(&s->rx.lock);
 	lock(&s->tx.lock);
 	word = s->tx.bad_return;
+	cursor = s->tx.bad_cursor;
 	unlock(&s->tx.lock);
 	if (wrong)
 		log_warn("session with pid %u: %s (seq %llu, stream %u.%u, kind %u)", s->peer.pid,
@@ -301,6 +303,8 @@ static void log_fault(struct shmipc_session *s)
 	if (word)
 		log_warn("peer %u returned entry %u, seq %u, which is not out", s->peer.pid,
 			 RETURN_LIVE(word), RETURN_SEQ(word));
+	if (cursor)
+		log_warn("peer %u says that it took what was not sent", s->peer.pid);
 }
 
 void session_fail(struct shmipc_session *s, int error)

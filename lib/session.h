@@ -62,6 +62,7 @@ struct tx {
 	uint32_t nr_segments;
 	uint64_t messages, payload, parked;	/* for shmipc_stats */
 	uint64_t bad_return;		/* a return of what is not out, for the log; 0: none */
+	bool bad_cursor;		/* its cursor is no honest one, for the log */
 };
 
 /* ---- receiving ---------------------------------------------------------- */

@@ -398,7 +398,7 @@ int tx_reap(struct shmipc_session *s)
 	uint64_t word;
 
 	if (anybody_waits(tx) && !cursor_take(tx)) {
-		log_warn("peer %u took what was not sent", s->peer.pid);
+		tx->bad_cursor = true;
 		return -EBADMSG;
 	}
 	while (next_return(tx, &word)) {
