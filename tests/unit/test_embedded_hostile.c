@@ -595,9 +595,9 @@ static void test_own_sizes(void **state)
 	int sock = open_session(&session);
 
 	(void)state;
-	assert_int_equal(ops->segment_create(pv, SESSION_BYTES_MAX + 1, &large), -EINVAL);
-	assert_int_equal(ops->segment_create(pv, SESSION_BYTES_MAX / 2, &large), 0);
-	assert_int_equal(ops->segment_create(pv, SESSION_BYTES_MAX / 2 - 4096, &small), 0);
+	assert_int_equal(ops->segment_create(pv, SESSION_BYTES_MAX + 1, false, &large), -EINVAL);
+	assert_int_equal(ops->segment_create(pv, SESSION_BYTES_MAX / 2, false, &large), 0);
+	assert_int_equal(ops->segment_create(pv, SESSION_BYTES_MAX / 2 - 4096, false, &small), 0);
 	assert_int_equal(ops->segment_grant(pv, session, &large, 1), 0);
 	assert_int_equal(ops->segment_grant(pv, session, &large, 2), -ENOSPC);
 	assert_int_equal(ops->segment_grant(pv, session, &small, 2), 0);
