@@ -21,29 +21,35 @@ static void *connect_thread(void *arg)
 	return NULL;
 }
 
-void duo_open(struct duo *d, const struct shmipc_options *options)
+void duo_connect(struct shmipc_endpoint *a_ep, struct shmipc_endpoint *b_ep,
+		 const struct shmipc_options *options, struct shmipc_session **a,
+		 struct shmipc_session **b)
 {
 	static unsigned int n;
-	struct connecting c = { .options = options };
+	struct connecting c = { .ep = b_ep, .options = options };
 	struct shmipc_listener *listener;
 	pthread_t thread;
 	char name[64];
 
 	snprintf(name, sizeof(name), "test.duo.%d.%u", getpid(), n++);
+	assert_int_equal(shmipc_listen(a_ep, name, options, &listener), 0);
+	c.name = name;
+	pthread_create(&thread, NULL, connect_thread, &c);
+	assert_int_equal(shmipc_accept(listener, a, LIMIT), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(c.err, 0);
+	*b = c.session;
+	/* It would go on reporting that one may wait. */
+	shmipc_listener_close(listener);
+}
+
+void duo_open(struct duo *d, const struct shmipc_options *options)
+{
 	setenv("SHMIPC_PROVIDER", "local", 1);
 	memset(d, 0, sizeof(*d));
 	assert_int_equal(shmipc_open(&d->a_ep, 0), 0);
 	assert_int_equal(shmipc_open(&d->b_ep, 0), 0);
-	assert_int_equal(shmipc_listen(d->a_ep, name, options, &listener), 0);
-	c.ep = d->b_ep;
-	c.name = name;
-	pthread_create(&thread, NULL, connect_thread, &c);
-	assert_int_equal(shmipc_accept(listener, &d->a, LIMIT), 0);
-	pthread_join(thread, NULL);
-	assert_int_equal(c.err, 0);
-	d->b = c.session;
-	/* It would go on reporting that one may wait. */
-	shmipc_listener_close(listener);
+	duo_connect(d->a_ep, d->b_ep, options, &d->a, &d->b);
 }
 
 /* Only where nothing was sent yet. Slots hold the seq of the lap before, as they would. */

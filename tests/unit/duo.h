@@ -32,6 +32,10 @@ void duo_open(struct duo *d, const struct shmipc_options *options);
 /* As if @seq frames had been sent and taken each way. */
 void duo_open_at(struct duo *d, const struct shmipc_options *options, uint64_t seq);
 void duo_close(struct duo *d);
+/* One more session: @a_ep listens, @b_ep connects. */
+void duo_connect(struct shmipc_endpoint *a_ep, struct shmipc_endpoint *b_ep,
+		 const struct shmipc_options *options, struct shmipc_session **a,
+		 struct shmipc_session **b);
 
 /* Opened by b, with a first byte, accepted by a. */
 void duo_stream(struct duo *d, struct shmipc_stream **b, struct shmipc_stream **a);
