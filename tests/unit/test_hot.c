@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* Hot and idle sessions, the turn that each gets, and when a thread spins. */
+#include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "barrier.h"
+#include "duo.h"
+
+/* ---- the clock, as the library sees it ------------------------------------------ */
+
+/* So many calls get this clock, which steps by so much at each; then it is the real one again. */
+static unsigned int fake_calls;
+static int64_t fake_ns, fake_step;
+
+int clock_gettime(clockid_t id, struct timespec *ts)
+{
+	int64_t ret = syscall(SYS_clock_gettime, id, ts);
+
+	if (ret || id != CLOCK_MONOTONIC || !fake_calls)
+		return ret;
+	fake_calls--;
+	fake_ns += fake_step;
+	ts->tv_sec = fake_ns / 1000000000;
+	ts->tv_nsec = fake_ns % 1000000000;
+	return 0;
+}
+
+static void fake_clock(unsigned int calls, int64_t step)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	fake_ns = ts.tv_sec * 1000000000LL + ts.tv_nsec;
+	fake_step = step;
+	fake_calls = calls;
+}
+
+/* ---- hot and idle ----------------------------------------------------------------- */
+
+static bool is_hot(struct shmipc_session *s)
+{
+	return !list_empty(&s->hot);
+}
+
+static void heat(struct shmipc_session *s)
+{
+	lock(&s->ep->poll_lock);
+	endpoint_heat(s->ep, s);
+	unlock(&s->ep->poll_lock);
+}
+
+/* Takes bells that were rung before. Returns how many. */
+static int take_bells(struct shmipc_endpoint *ep)
+{
+	struct shmipc_ready events[8];
+	struct pv_sync sync = { .events = events, .max_events = 8 };
+	int n = ep->pv->ops->sync(ep->pv, &sync);
+
+	lock(&ep->poll_lock);
+	for (int i = 0; i < n; i++)
+		endpoint_event(ep, &events[i]);
+	unlock(&ep->poll_lock);
+	return n;
+}
+
+/* Once in many polls the provider is asked, and then all is armed: not what is looked at here. */
+static void no_sync_yet(struct shmipc_endpoint *ep)
+{
+	ep->since_sync = 0;
+}
+
+static void test_idle_after_empty_polls(void **state)
+{
+	struct shmipc_stream *a, *b;
+	unsigned int polls = 0;
+	uint64_t bells;
+	struct duo d;
+	char c;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	take_bells(d.a_ep);
+	heat(d.a);
+	store_relaxed(&d.a->rx.control->rx_event, (uint32_t)d.a->rx.next - 1);
+	for (; is_hot(d.a) && polls < 1000; polls++) {
+		assert_int_equal(shmipc_read(a, &c, 1, 0), -EAGAIN);
+		no_sync_yet(d.a_ep);
+	}
+	print_message("idle after %u empty polls\n", polls);
+	assert_in_range(polls, 8, 100);
+	/* Armed: the very next frame rings. */
+	assert_int_equal(load_relaxed(&d.a->rx.control->rx_event), (uint32_t)d.a->rx.next);
+	bells = duo_stats(d.b_ep).doorbells;
+	assert_int_equal(shmipc_write(b, "x", 1, 0, 0), 1);
+	assert_int_equal(duo_stats(d.b_ep).doorbells, bells + 1);
+	/* Its bell is taken, and it is hot again. */
+	assert_false(is_hot(d.a));
+	assert_int_equal(take_bells(d.a_ep), 1);
+	assert_true(is_hot(d.a));
+	assert_int_equal(shmipc_read(a, &c, 1, 0), 1);
+	duo_close(&d);
+}
+
+/* What polls find keeps it hot, so nobody rings for it. */
+static void test_busy_stays_hot(void **state)
+{
+	struct shmipc_stream *a, *b, *none;
+	uint64_t bells = 0;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	take_bells(d.a_ep);
+	heat(d.a);
+	for (int i = 0; i < 1000; i++) {
+		if (i % 16 == 0)
+			assert_int_equal(shmipc_write(b, "x", 1, 0, 0), 1);
+		assert_int_equal(shmipc_stream_accept(d.a, &none, 0), -EAGAIN);
+		no_sync_yet(d.a_ep);
+		assert_true(is_hot(d.a));
+		/* The first may find it armed from before. */
+		if (!i)
+			bells = duo_stats(d.b_ep).doorbells;
+	}
+	assert_int_equal(d.a->rx.messages, 1 + 1000 / 16 + 1);
+	assert_int_equal(duo_stats(d.b_ep).doorbells, bells);
+	duo_close(&d);
+}
+
+/* ---- a turn ------------------------------------------------------------------------ */
+
+struct rival {
+	struct shmipc_session *a, *b;
+	struct shmipc_stream *from, *to;
+};
+
+static void rival_open(struct duo *d, struct rival *r)
+{
+	char c;
+
+	duo_connect(d->a_ep, d->b_ep, NULL, &r->a, &r->b);
+	assert_int_equal(shmipc_stream_open(r->b, &r->from), 0);
+	assert_int_equal(shmipc_write(r->from, "!", 1, 0, LIMIT), 1);
+	assert_int_equal(shmipc_stream_accept(r->a, &r->to, LIMIT), 0);
+	assert_int_equal(shmipc_read(r->to, &c, 1, LIMIT), 1);
+}
+
+static unsigned int send_all_it_may(struct shmipc_stream *st)
+{
+	unsigned int n = 0;
+
+	while (shmipc_write(st, "x", 1, 0, 0) == 1)
+		n++;
+	return n;
+}
+
+/* Polled in this order, from now on. */
+static void heat_both(struct shmipc_session *first, struct shmipc_session *second)
+{
+	struct shmipc_endpoint *ep = first->ep;
+
+	lock(&ep->poll_lock);
+	list_del(&first->hot);
+	list_del(&second->hot);
+	endpoint_heat(ep, first);
+	endpoint_heat(ep, second);
+	unlock(&ep->poll_lock);
+}
+
+/* Of a full ring a turn takes 64 frames; then it is the next session's turn. */
+static void one_turn(bool busy_first)
+{
+	struct rival busy, quiet;
+	struct duo d;
+
+	duo_open(&d, NULL);
+	rival_open(&d, &busy);
+	rival_open(&d, &quiet);
+	assert_true(send_all_it_may(busy.from) > DRAIN_BUDGET);
+	assert_int_equal(shmipc_write(quiet.from, "q", 1, 0, 0), 1);
+	heat_both(busy_first ? busy.a : quiet.a, busy_first ? quiet.a : busy.a);
+	/* The first thing that a call with no time does is one turn. */
+	assert_true(shmipc_wait(d.a_ep, (struct shmipc_event[4]){ 0 }, 4, 0) >= 2);
+	assert_int_equal(busy.a->rx.messages, 1 + DRAIN_BUDGET);
+	assert_int_equal(quiet.a->rx.messages, 1 + 1);
+	duo_close(&d);
+}
+
+static void test_budget(void **state)
+{
+	(void)state;
+	one_turn(true);
+	one_turn(false);
+}
+
+/*
+ * However much one sends, and all the time: what another sends is there in the next turn if it is
+ * hot, and when its bell has to be taken first, after so many turns as the library does without asking.
+ */
+static void starve(bool hot, unsigned int limit)
+{
+	unsigned int waited = 0, worst = 0, heard = 0;
+	struct rival busy, quiet;
+	struct shmipc_event events[8];
+	uint64_t taken = 1;
+	struct duo d;
+	char c;
+
+	duo_open(&d, NULL);
+	rival_open(&d, &busy);
+	rival_open(&d, &quiet);
+	for (int turn = 0; turn < 2000; turn++) {
+		bool reported = false;
+		int n;
+
+		send_all_it_may(busy.from);
+		if (!waited)
+			assert_int_equal(shmipc_write(quiet.from, "q", 1, 0, 0), 1);
+		if (hot)
+			heat_both(busy.a, quiet.a);
+		n = shmipc_wait(d.a_ep, events, 8, 0);
+		for (int i = 0; i < n; i++)
+			reported |= events[i].object == quiet.to;
+		worst = ++waited > worst ? waited : worst;
+		assert_in_range(waited, 1, limit);
+		if (reported) {
+			assert_int_equal(shmipc_read(quiet.to, &c, 1, 0), 1);
+			waited = 0;
+			heard++;
+		}
+		for (; taken < busy.a->rx.messages; taken++)
+			assert_int_equal(shmipc_read(busy.to, &c, 1, 0), 1);
+	}
+	print_message("%u heard in 2000 turns, after %u at most, beside %lu\n", heard, worst,
+		      taken);
+	/* And the busy one lost nothing by it. */
+	assert_true(taken > 2000 * DRAIN_BUDGET / 2);
+	duo_close(&d);
+}
+
+static void test_nobody_starves(void **state)
+{
+	(void)state;
+	starve(true, 1);
+	starve(false, 70);
+}
+
+/* ---- spinning ------------------------------------------------------------------------ */
+
+/* On one CPU for the time of a test, so that it is known which. */
+static int pin(cpu_set_t *before)
+{
+	cpu_set_t one;
+	int cpu;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(*before), before), 0);
+	for (cpu = 0; !CPU_ISSET(cpu, before); cpu++)
+		;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	assert_int_equal(sched_getcpu(), cpu);
+	return cpu;
+}
+
+static void unpin(const cpu_set_t *before)
+{
+	assert_int_equal(sched_setaffinity(0, sizeof(*before), before), 0);
+}
+
+/* One wait of a that nothing ends. Returns how often it polled the hot session before it slept. */
+static unsigned int polls_of_a_wait(struct duo *d, struct shmipc_stream *a, uint32_t peer_cpu)
+{
+	char c;
+
+	take_bells(d->a_ep);
+	heat(d->a);
+	spin_init(&d->a_ep->spin);
+	store_relaxed(&d->b->rx.control->cpu, peer_cpu);
+	store_relaxed(&d->a->rx.control->cpu, UINT32_MAX);
+	assert_int_equal(shmipc_read(a, &c, 1, 3 * MS), -ETIMEDOUT);
+	return d->a->empty_polls;
+}
+
+static void test_where_it_spins(void **state)
+{
+	struct shmipc_stream *a, *b;
+	cpu_set_t before;
+	struct duo d;
+	uint32_t cpu;
+
+	(void)state;
+	cpu = pin(&before);
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	/* Only one CPU is allowed: it does not even ask how long. */
+	assert_int_equal(d.a_ep->cpus, 1);
+	assert_int_equal(polls_of_a_wait(&d, a, cpu + 1), 0);
+	assert_int_equal(d.a_ep->spin.waits, 0);
+	/* Where it runs is told all the same. */
+	assert_int_equal(load_relaxed(&d.a->rx.control->cpu), cpu);
+	/* Several are, but the peer is on this one. */
+	d.a_ep->cpus = 2;
+	assert_int_equal(polls_of_a_wait(&d, a, cpu), 0);
+	assert_int_equal(d.a_ep->spin.waits, 1);
+	assert_int_equal(load_relaxed(&d.a->rx.control->cpu), cpu);
+	/* The peer is on another: worth it. */
+	assert_true(polls_of_a_wait(&d, a, cpu + 1) >= 16);
+	assert_int_equal(d.a_ep->spin.waits, 1);
+	assert_int_equal(load_relaxed(&d.a->rx.control->cpu), cpu);
+	duo_close(&d);
+	unpin(&before);
+}
+
+/* A session that is idle has its bell armed: there is nothing to spin on. */
+static void test_no_spin_when_idle(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct duo d;
+	char c;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	d.a_ep->cpus = 2;
+	take_bells(d.a_ep);
+	store_relaxed(&d.b->rx.control->cpu, sched_getcpu() + 1000);
+	while (is_hot(d.a))
+		assert_int_equal(shmipc_read(a, &c, 1, 0), -EAGAIN);
+	d.a->empty_polls = 0;
+	assert_int_equal(shmipc_read(a, &c, 1, 3 * MS), -ETIMEDOUT);
+	assert_int_equal(d.a->empty_polls, 0);
+	duo_close(&d);
+}
+
+static struct spin spin_with_clock(struct duo *d, struct shmipc_stream *a, unsigned int calls,
+				   int64_t step)
+{
+	char c;
+
+	heat(d->a);
+	spin_init(&d->a_ep->spin);
+	d->a_ep->spin.average_ns = 2500;
+	store_relaxed(&d->b->rx.control->cpu, sched_getcpu() + 1000);
+	fake_clock(calls, step);
+	assert_int_equal(shmipc_read(a, &c, 1, 30 * MS), -ETIMEDOUT);
+	assert_int_equal(fake_calls, 0);
+	return d->a_ep->spin;
+}
+
+/* The clock jumps in a spin: it was preempted, or the partner waits for this CPU. */
+static void test_clock_jump(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct spin spin;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	d.a_ep->cpus = 2;
+	/* Even steps: three looks before it spins, then its 5 us in peace. */
+	spin = spin_with_clock(&d, a, 3 + 5, 1000);
+	assert_int_equal(spin.skip, 0);
+	assert_int_equal(spin.limit_ns, SPIN_MAX_NS);
+	/* A millisecond each: before the spin they mean nothing, at its first look they are a jump. */
+	spin = spin_with_clock(&d, a, 4, MS);
+	assert_int_equal(spin.skip, SPIN_SKIP);
+	assert_in_range(spin.limit_ns, SPIN_MAX_NS / 2, SPIN_MAX_NS * 3 / 4);
+	/* The next waits don't spin. */
+	for (int i = SPIN_SKIP; i > 0; i--) {
+		assert_int_equal(d.a_ep->spin.skip, i);
+		heat(d.a);
+		assert_int_equal(shmipc_read(a, &(char){ 0 }, 1, MS / 2), -ETIMEDOUT);
+		assert_int_equal(d.a->empty_polls, 0);
+	}
+	assert_int_equal(d.a_ep->spin.skip, 0);
+	duo_close(&d);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_idle_after_empty_polls), cmocka_unit_test(test_busy_stays_hot),
+		cmocka_unit_test(test_budget), cmocka_unit_test(test_nobody_starves),
+		cmocka_unit_test(test_where_it_spins), cmocka_unit_test(test_no_spin_when_idle),
+		cmocka_unit_test(test_clock_jump),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
