@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* Messages between two processes: every size, both directions, each way to send and to receive. */
+#include "checker.h"
 #include "pair.h"
 
 #define LARGEST	(8U << 20)
@@ -48,11 +49,11 @@ static void echo_child(struct pair *p, void *arg)
 }
 
 /* Sends and reads at once: what is larger than both windows must not wait for itself. */
-static void one_size(struct shmipc_stream *st, size_t len, uint64_t *position, char *out, char *in)
+static void one_size(struct shmipc_stream *st, size_t len, struct checker *c, char *out, char *in)
 {
 	size_t sent = 0, got = 0;
 
-	fill(out, len, 1, *position);
+	fill(out, len, c->key, c->position);
 	while (got < len) {
 		ssize_t n;
 
@@ -65,21 +66,20 @@ static void one_size(struct shmipc_stream *st, size_t len, uint64_t *position, c
 		check(n > 0 || (n == -EAGAIN && sent < len));
 		got += n > 0 ? n : 0;
 	}
-	check(same(in, len, 1, *position));
-	*position += len;
+	check(!checker_take(c, in, len));
 }
 
 static void echo_sizes(unsigned int flags)
 {
 	char *out = malloc(LARGEST), *in = malloc(LARGEST);
-	uint64_t position = 0;
+	struct checker c = { .key = 1 };
 	struct pair p;
 
 	pair_start(&p, NULL, flags, echo_child, NULL);
 	struct shmipc_stream *st = opened(&p);
 
 	for (unsigned int i = 0; i < NSIZES; i++)
-		one_size(st, sizes[i], &position, out, in);
+		one_size(st, sizes[i], &c, out, in);
 	check_eq(shmipc_finish(st), 0);
 	check_eq(shmipc_read(st, in, 1, LIMIT), 0);
 	check_eq(shmipc_read(st, in, 1, 0), 0);
@@ -107,7 +107,7 @@ static void test_sizes_child_listens(void **state)
 static void peek_child(struct pair *p, void *arg)
 {
 	struct shmipc_stream *st = accepted(p);
-	uint64_t position = 0;
+	struct checker c = { .key = 2 };
 
 	(void)arg;
 	for (unsigned int i = 0; i < NSIZES; i++) {
@@ -116,10 +116,9 @@ static void peek_child(struct pair *p, void *arg)
 
 		do {
 			check_eq(shmipc_peek(st, &m, LIMIT), 1);
-			check_eq(m.position, position);
+			check_eq(m.position, c.position);
 			for (uint32_t s = 0; s < m.nspans; s++) {
-				check(same(m.spans[s].data, m.spans[s].len, 2, position));
-				position += m.spans[s].len;
+				check(!checker_take(&c, m.spans[s].data, m.spans[s].len));
 				got += m.spans[s].len;
 			}
 			check(!(m.flags & ~SHMIPC_MSG_MORE));

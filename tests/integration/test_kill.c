@@ -3,6 +3,7 @@
  * kill -9 at any moment. The survivor gets all that was published, then -EPIPE; it learns that
  * the other died, not closed; and it can begin anew with the same name.
  */
+#include "checker.h"
 #include "pair.h"
 
 #include <pthread.h>
@@ -37,13 +38,12 @@ static size_t length_at(uint64_t position)
 
 /* Both directions at once, of a stream each, until one side dies. */
 static int traffic(struct shmipc_stream *out, struct shmipc_stream *in, struct deeds *mine,
-		   uint64_t key, uint64_t theirs, uint64_t *received)
+		   uint64_t key, struct checker *theirs)
 {
 	char buf[CHUNK];
 	uint64_t sent = 0;
 	ssize_t n;
 
-	*received = 0;
 	for (;;) {
 		size_t len = length_at(sent);
 
@@ -59,24 +59,23 @@ static int traffic(struct shmipc_stream *out, struct shmipc_stream *in, struct d
 			continue;
 		if (n <= 0)
 			return n;
-		check(same(buf, n, theirs, *received));
-		*received += n;
+		check(!checker_take(theirs, buf, n));
 		if (mine)
-			mine->read = *received;
+			mine->read = theirs->position;
 	}
 }
 
 static void victim(struct pair *p, void *arg)
 {
+	struct checker theirs = { .key = 6 };
 	struct shmipc_stream *out, *in;
-	uint64_t received;
 
 	(void)arg;
 	check_eq(shmipc_stream_open(p->session, &out), 0);
 	check_eq(shmipc_write(out, "!", 1, 0, LIMIT), 1);
 	check_eq(shmipc_stream_accept(p->session, &in, LIMIT), 0);
 	check_eq(shmipc_read(in, (char[1]){ 0 }, 1, LIMIT), 1);
-	traffic(out, in, deeds, 7, 6, &received);
+	traffic(out, in, deeds, 7, &theirs);
 	check(!"it was to be killed");
 }
 
@@ -91,17 +90,15 @@ static void *killer(void *arg)
 
 /* What must still come, comes; then -EPIPE, which it stays. */
 static void last_words(struct pair *p, struct shmipc_stream *out, struct shmipc_stream *in,
-		       uint64_t received)
+		       struct checker *c)
 {
 	char buf[CHUNK];
 	ssize_t n;
 
-	while ((n = shmipc_read(in, buf, sizeof(buf), LIMIT)) > 0) {
-		check(same(buf, n, 7, received));
-		received += n;
-	}
+	while ((n = shmipc_read(in, buf, sizeof(buf), LIMIT)) > 0)
+		check(!checker_take(c, buf, n));
 	check_eq(n, -EPIPE);
-	check(received >= deeds->sent);
+	check(c->position >= deeds->sent);
 	check_eq(shmipc_session_error(p->session), -EOWNERDEAD);
 	check_eq(shmipc_write(out, "x", 1, 0, LIMIT), -EPIPE);
 	check_eq(shmipc_read(in, buf, 1, 0), -EPIPE);
@@ -114,7 +111,7 @@ static void one_kill(unsigned int flags)
 	struct shmipc_stream *out, *in;
 	struct shmipc_endpoint *ep;
 	struct shmipc_listener *listener;
-	uint64_t received;
+	struct checker theirs = { .key = 7 };
 	pthread_t thread;
 	char c, name[64];
 	struct pair p;
@@ -127,11 +124,11 @@ static void one_kill(unsigned int flags)
 	check_eq(shmipc_stream_accept(p.session, &in, LIMIT), 0);
 	check_eq(shmipc_read(in, &c, 1, LIMIT), 1);
 	pthread_create(&thread, NULL, killer, &p);
-	err = traffic(out, in, NULL, 6, 7, &received);
+	err = traffic(out, in, NULL, 6, &theirs);
 	check_eq(err, -EPIPE);
 	pthread_join(thread, NULL);
 	pair_kill(&p);
-	last_words(&p, out, in, received);
+	last_words(&p, out, in, &theirs);
 	strcpy(name, p.name);
 	pair_close(&p);
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* Many streams, many threads, many sessions; and some that stall while others must not. */
+#include "checker.h"
 #include "pair.h"
 
 #include <pthread.h>
@@ -133,20 +134,23 @@ static void *work(void *arg)
 {
 	struct worker *w = arg;
 	struct shmipc_stream *st[STREAMS];
+	struct checker c[STREAMS];
 	char out[3000], in[3000];
 
-	for (unsigned int i = 0; i < w->streams; i++)
+	for (unsigned int i = 0; i < w->streams; i++) {
 		st[i] = opened(w->session);
+		c[i] = (struct checker){ .key = w->key + i };
+	}
 	for (unsigned int trip = 0; trip < TRIPS; trip++) {
 		size_t len = 1 + trip * 149;
 
 		for (unsigned int i = 0; i < w->streams; i++) {
-			fill(out, len, w->key + i, trip);
+			fill(out, len, c[i].key, c[i].position);
 			send_all(st[i], out, len);
 		}
 		for (unsigned int i = 0; i < w->streams; i++) {
 			read_all(st[i], in, len);
-			check(same(in, len, w->key + i, trip));
+			check(!checker_take(&c[i], in, len));
 		}
 	}
 	for (unsigned int i = 0; i < w->streams; i++)
@@ -207,6 +211,7 @@ struct reader {
 static void *read_large(void *arg)
 {
 	struct reader *r = arg;
+	struct checker c = { .key = r->key };
 	char *buf = malloc(LARGE);
 
 	/* Not asleep when it comes: each thread takes frames off the ring by itself. */
@@ -216,7 +221,7 @@ static void *read_large(void *arg)
 		check(n > 0 || n == -EAGAIN);
 		done += n > 0 ? n : 0;
 	}
-	check(same(buf, LARGE, r->key, 0));
+	check(!checker_take(&c, buf, LARGE));
 	free(buf);
 	return NULL;
 }
