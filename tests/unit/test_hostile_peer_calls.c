@@ -217,10 +217,12 @@ static void test_no_memory_for_a_session(void **state)
 	duo_close(&d);
 }
 
-static int no_segment(struct provider *pv, size_t len, struct pv_segment *segment)
+static int no_segment(struct provider *pv, size_t len, bool sealed, struct pv_segment *segment)
 {
 	(void)pv;
 	(void)len;
+	(void)sealed;
+	(void)sealed;
 	(void)segment;
 	return -EDQUOT;
 }
@@ -275,7 +277,8 @@ static void test_opened_and_reset(void **state)
 	f = duo_frame(b);
 	for (int i = 0; i < 1000; i++) {
 		f.kind = FRAME_RESET;
-		f.length = i;
+		f.length = 0;
+		f.code = i;
 		duo_inject(d.b, &f);
 		duo_drain(d.a);
 		f.generation++;

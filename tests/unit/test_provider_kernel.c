@@ -336,14 +336,16 @@ static void test_connect(void **state)
 	assert_int_equal(calls[nr(SHMIPC_IOC_CONNECT)], 3);
 	assert_true(connects[0].timeout_ns == 1000000000);
 	assert_true(connects[2].timeout_ns < connects[0].timeout_ns);
-	assert_int_equal(connects[2].flags, SHMIPC_CONNECT_EXPECT_UID);
+	assert_int_equal(connects[2].flags,
+			 SHMIPC_CONNECT_EXPECT_UID | SHMIPC_CONNECT_ZERO_REVOKED);
 	assert_true(connects[2].expect_uid == 5 && connects[2].cookie == 99);
 	connect.timeout_ns = -1;
 	connect.check_uid = false;
 	fail_times = 1;
 	assert_int_equal(ops->connect(pv, &connect, &session, &peer), 0);
 	assert_true(connects[4].timeout_ns == SHMIPC_TIMEOUT_NONE);
-	assert_true(!connects[4].flags && !connects[4].expect_uid);
+	assert_int_equal(connects[4].flags, SHMIPC_CONNECT_ZERO_REVOKED);
+	assert_int_equal(connects[4].expect_uid, 0);
 	fail_with = ENOENT;
 	fail_times = 1;
 	assert_int_equal(ops->connect(pv, &connect, &session, &peer), -ENOENT);

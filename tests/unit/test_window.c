@@ -266,7 +266,7 @@ static void test_owed_rings(void **state)
 
 	(void)state;
 	duo_open(&d, NULL);
-	pfd.fd = shmipc_fd(d.a_ep);
+	pfd.fd = d.a_ep->pv->fd;
 	for (int i = 0; i < 64; i++)
 		b[i] = opened(d.b);
 	while (shmipc_write(b[n % 64], "x", 1, 0, 0) == 1)
@@ -342,7 +342,7 @@ static void test_partial_commit(void **state)
 
 static bool rung(struct shmipc_endpoint *ep)
 {
-	struct pollfd pfd = { .fd = shmipc_fd(ep), .events = POLLIN };
+	struct pollfd pfd = { .fd = ep->pv->fd, .events = POLLIN };
 
 	return poll(&pfd, 1, 0);
 }
