@@ -222,7 +222,6 @@ static int no_segment(struct provider *pv, size_t len, bool sealed, struct pv_se
 	(void)pv;
 	(void)len;
 	(void)sealed;
-	(void)sealed;
 	(void)segment;
 	return -EDQUOT;
 }
@@ -283,6 +282,7 @@ static void test_opened_and_reset(void **state)
 		duo_drain(d.a);
 		f.generation++;
 	}
+	assert_true(d.a->rx.next == d.b->tx.next);
 	assert_int_equal(list_length(&d.a->rx.accept), 1);
 	assert_int_equal(list_length(&d.a->rx.detached), 0);
 	assert_int_equal(shmipc_stream_accept(d.a, &a, 0), 0);
