@@ -15,6 +15,7 @@
 
 #define IDLE_POLLS	32	/* polls without a find, after which a session is armed */
 #define SYNC_POLLS	64	/* polls without a sync, where no anchor page tells of events */
+#define LOOK_ROUNDS	64	/* of a call that may not block, while its peers don't stop */
 #define SPIN_TURN	16	/* polls between two looks at the clock */
 #define EVENTS_MAX	64
 #define COOKIES_MIN	4	/* so few objects hardly ever have two events at once */
@@ -253,9 +254,13 @@ static int64_t time_left(int64_t timeout_ns, uint64_t deadline)
 	return left > 0 ? left : 0;
 }
 
-/* One look at what is there, for a call that may not wait. */
+/*
+ * One look at what is there, for a call that may not wait. A peer that sends without end what nobody
+ * waits for keeps it for so many rounds. Its session is not armed then: see leave_to_poller().
+ */
 static int look_once(struct shmipc_endpoint *ep, struct waiter *w)
 {
+	unsigned int rounds = 0;
 	bool armed;
 	int n;
 
@@ -268,7 +273,7 @@ static int look_once(struct shmipc_endpoint *ep, struct waiter *w)
 		if (n < 0)
 			return n;
 		/* Those that are not worth a turn get a look: bells that never end must not keep us. */
-	} while ((n || !armed || poll_hot(ep)) && !w->ready(w->arg));
+	} while ((n || !armed || poll_hot(ep)) && !w->ready(w->arg) && ++rounds < LOOK_ROUNDS);
 	return w->ready(w->arg) ? 0 : -EAGAIN;
 }
 

@@ -4,6 +4,7 @@
  * the program doesn't have, no memory that grows, no call that never comes back.
  */
 #include <dlfcn.h>
+#include <poll.h>
 #include <unistd.h>
 #include "barrier.h"
 #include "duo.h"
@@ -358,6 +359,68 @@ static void test_cursor_lie_to_a_sender(void **state)
 	duo_close(&d);
 }
 
+struct pest {
+	struct duo d;
+	struct frame frame;
+	unsigned int rounds;
+	bool ring, fill;
+};
+
+/* Asked once a round, and never satisfied: by then the peer has made news again. */
+static bool pester(void *arg)
+{
+	struct pest *p = arg;
+	struct tx *tx = &p->d.b->tx;
+
+	p->rounds++;
+	if (p->ring)
+		session_ring(p->d.b, BELL_DATA);
+	while (p->fill && tx->next - p->d.a->rx.next < tx->slots - 1)
+		duo_inject(p->d.b, &p->frame);
+	return false;
+}
+
+/* Bells without end, or frames that mean nothing: the look ends, and is known not to have ended. */
+static void never_quiet(bool ring, bool fill)
+{
+	struct pest p = { .ring = ring, .fill = fill };
+	struct waiter w = { .key = &p, .ready = pester, .arg = &p, .arm = true };
+	struct shmipc_stream *a, *b;
+	struct shmipc_event event;
+	struct pollfd pfd;
+
+	duo_open(&p.d, NULL);
+	duo_stream(&p.d, &b, &a);
+	pfd = (struct pollfd){ .fd = shmipc_fd(p.d.a_ep), .events = POLLIN };
+	assert_int_equal(shmipc_wait(p.d.a_ep, &event, 1, 0), 0);
+	assert_int_equal(poll(&pfd, 1, 0), 0);
+	p.frame = duo_frame(b);
+	p.frame.kind = FRAME_OPEN;
+	p.frame.length = 0;
+	pester(&p);
+	session_ring(p.d.b, BELL_DATA);
+	alarm(NEVER);
+	assert_int_equal(endpoint_wait(p.d.a_ep, &w, 0), -EAGAIN);
+	alarm(0);
+	print_message("%u rounds\n", p.rounds);
+	assert_in_range(p.rounds, 3, 1000);
+	assert_int_equal(poll(&pfd, 1, 0), 1);
+	/* The peer lets off. */
+	assert_int_equal(shmipc_wait(p.d.a_ep, &event, 1, 0), 0);
+	assert_int_equal(poll(&pfd, 1, 0), 0);
+	assert_true(p.d.a->rx.next == p.d.b->tx.next);
+	assert_int_equal(shmipc_session_error(p.d.a), 0);
+	duo_close(&p.d);
+}
+
+static void test_never_quiet(void **state)
+{
+	(void)state;
+	never_quiet(true, false);
+	never_quiet(false, true);
+	never_quiet(true, true);
+}
+
 /* A frame that no honest peer sends, for a program that only tries. */
 static void inject_bad(struct shmipc_session *from, struct shmipc_stream *st)
 {
@@ -439,6 +502,7 @@ int main(void)
 		cmocka_unit_test(test_opened_and_reset),
 		cmocka_unit_test(test_cursor_lie),
 		cmocka_unit_test(test_cursor_lie_to_a_sender),
+		cmocka_unit_test(test_never_quiet),
 		cmocka_unit_test(test_bad_frame_for_a_sender),
 		cmocka_unit_test(test_bad_frame_for_a_peek),
 		cmocka_unit_test(test_returned_twice),
