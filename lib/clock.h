@@ -3,6 +3,7 @@
 #ifndef SHMIPC_CLOCK_H
 #define SHMIPC_CLOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -12,6 +13,33 @@ static inline int64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
+}
+
+/* What is left of a call's timeout that may wait several times. */
+struct budget {
+	int64_t timeout, deadline;
+};
+
+static inline struct budget budget_start(int64_t timeout_ns)
+{
+	struct budget b = { timeout_ns, timeout_ns > 0 ? now_ns() + timeout_ns : 0 };
+
+	return b;
+}
+
+static inline int64_t budget_left(const struct budget *b)
+{
+	int64_t left;
+
+	if (b->timeout <= 0)
+		return b->timeout;
+	left = b->deadline - now_ns();
+	return left > 0 ? left : 1;
+}
+
+static inline bool budget_spent(const struct budget *b)
+{
+	return b->timeout > 0 && now_ns() >= b->deadline;
 }
 
 #endif

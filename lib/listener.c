@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "clock.h"
 #include "error.h"
 #include "log.h"
 #include "session.h"
@@ -163,10 +164,12 @@ static int accept_one(struct shmipc_listener *listener, struct shmipc_session *s
 	/* Cleared before the try: an event that comes after the try sets it again. */
 	atomic_store(&listener->pending, false);
 	err = pv->ops->accept(pv, listener->handle, &s->tx.segments[0], s->cookie, &handle, &peer);
+	if (err == -EAGAIN)
+		return err;
+	/* More may wait, or one that could not be taken still does: the next call finds out. */
+	listener_event(listener);
 	if (err)
 		return err;
-	/* More may wait: the next call finds out. */
-	listener_event(listener);
 	return session_complete(s, handle, &peer);
 }
 
@@ -174,6 +177,7 @@ int shmipc_accept(struct shmipc_listener *listener, struct shmipc_session **sess
 		  int64_t timeout_ns)
 {
 	struct waiter w = { .key = listener, .ready = accept_ready, .arg = listener };
+	struct budget budget = budget_start(timeout_ns);
 	struct shmipc_endpoint *ep = listener->ep;
 	struct shmipc_session *s;
 	int err;
@@ -187,7 +191,9 @@ int shmipc_accept(struct shmipc_listener *listener, struct shmipc_session **sess
 		err = accept_one(listener, s);
 		if (err != -EAGAIN)
 			break;
-		err = endpoint_wait(ep, &w, timeout_ns);
+		/* One that left again, or that another thread took, is no reason to start anew. */
+		err = budget_spent(&budget) ? -ETIMEDOUT :
+		      endpoint_wait(ep, &w, budget_left(&budget));
 		if (err)
 			break;
 	}

@@ -7,28 +7,6 @@
 #include "error.h"
 #include "session.h"
 
-/* What is left of a call's timeout that may wait several times. */
-struct budget {
-	int64_t timeout, deadline;
-};
-
-static struct budget budget_start(int64_t timeout_ns)
-{
-	struct budget b = { timeout_ns, timeout_ns > 0 ? now_ns() + timeout_ns : 0 };
-
-	return b;
-}
-
-static int64_t budget_left(const struct budget *b)
-{
-	int64_t left;
-
-	if (b->timeout <= 0)
-		return b->timeout;
-	left = b->deadline - now_ns();
-	return left > 0 ? left : 1;
-}
-
 /* May it send? tx.lock held. */
 int stream_sendable(const struct shmipc_stream *st)
 {

@@ -87,6 +87,11 @@ static int meet_peer(struct shmipc_session *s)
 	int err;
 
 	err = pv->ops->segment_map(pv, s->handle, 0, &s->rx.mappings[0]);
+	/* What this side lacks is its own error; all else the peer did. */
+	if (err && err != -ENOMEM && err != -EMFILE && err != -ENFILE && err != -ESTALE)
+		return error_set(-EBADMSG, "the peer gave no segment that can be mapped (%s): it "
+				 "left at once, or does not use this library",
+				 shmipc_strerror(err));
 	if (err)
 		return error_set(err == -ENOENT ? -EBADMSG : err,	/* granted, and taken away */
 				 "the peer's first segment can't be mapped: %s",
