@@ -102,7 +102,7 @@ static int refusal(uint32_t value)
 	return -ECONNREFUSED;
 }
 
-/* Returns 0 when WELCOME came, -EAGAIN when nothing did. */
+/* Returns 1 when nothing came yet; else the verdict: 0 for WELCOME, -EAGAIN for a full backlog. */
 static int hear_answer(struct session *session)
 {
 	struct link_message message = { 0 };
@@ -112,7 +112,7 @@ static int hear_answer(struct session *session)
 	if (!ret)
 		return -ECONNREFUSED;
 	if (ret < 0)
-		return ret;
+		return ret == -EAGAIN ? 1 : ret;
 	if (message.type == LINK_WELCOME)
 		return session_take_hello(session, fds);
 	for (int i = 0; i < LINK_FDS; i++)
@@ -136,7 +136,7 @@ static int wait_answer(struct session *session, int64_t timeout_ns)
 		bool died = fds[1].revents;
 		int err = hear_answer(session);
 
-		if (err != -EAGAIN)
+		if (err <= 0)
 			return err;
 		if (died)
 			return -ECONNREFUSED;

@@ -501,6 +501,34 @@ static void test_backlog(void **state)
 	end_close(&server);
 }
 
+/* A listener that is awake says it, too, and is told apart from one that closed. */
+static void test_backlog_told(void **state)
+{
+	struct end server, first, second;
+	struct shmipc_ready event;
+	int64_t until = now() + LIMIT;
+
+	(void)state;
+	end_open(&server, unique_name(), 0);
+	end_open(&first, server.name, 0);
+	end_open(&second, server.name, 0);
+	assert_int_equal(end_bind(&server, 1), 0);
+	pthread_create(&first.thread, NULL, connect_thread, &first);
+	assert_int_equal(wait_one(&server, &event, LIMIT), 1);
+	assert_true(event.causes & SHMIPC_CAUSE_ACCEPT);
+	pthread_create(&second.thread, NULL, connect_thread, &second);
+	while (pthread_tryjoin_np(second.thread, NULL) && now() < until)
+		wait_one(&server, &event, 10 * MS);
+	assert_true(now() < until);
+	assert_int_equal(second.err, -EAGAIN);
+	ops->drop(server.pv, server.listener, 0);
+	pthread_join(first.thread, NULL);
+	assert_int_equal(first.err, -ECONNREFUSED);
+	end_close(&first);
+	end_close(&second);
+	end_close(&server);
+}
+
 static void test_refused(void **state)
 {
 	struct end server, client;
@@ -663,6 +691,7 @@ static void test_choice(void **state)
 	cmocka_unit_test(test_poll), cmocka_unit_test(test_leftovers), \
 	cmocka_unit_test(test_nobody), cmocka_unit_test(test_in_use), \
 	cmocka_unit_test(test_timeout), cmocka_unit_test(test_backlog), \
+	cmocka_unit_test(test_backlog_told), \
 	cmocka_unit_test(test_refused), cmocka_unit_test(test_expect_uid), \
 	cmocka_unit_test(test_many_ringers), cmocka_unit_test(test_churn)
 
