@@ -307,22 +307,28 @@ static struct session *next_waiting(const struct listener *listener)
 static int welcome_locked(struct embedded *e, struct session *session,
 			  const struct segment *segment)
 {
+	/*
+	 * A connector that takes this process for another user's brought a datagram bell and wants one
+	 * back. It may be wrong: a listener's socket keeps the uid that it was made with, and this process
+	 * may have dropped root since.
+	 */
+	bool datagram = session->foreign || session->datagram_out;
 	int fds[LINK_FDS] = { segment->fd, -1 };
 	int err;
 
 	if (session->bell_in < 0) {
 		int mine;
 
-		err = link_make_bell(session->foreign, &mine, &fds[1]);
+		err = link_make_bell(datagram, &mine, &fds[1]);
 		if (err)
 			return err;
 		session->bell_in = mine;
-		session->datagram_in = session->foreign;
+		session->datagram_in = datagram;
 		session->bytes_out = segment->len;
 		err = watch_add(e, mine, session->object.handle, WATCH_BELL);
 		if (!err)
 			err = link_send(session->link.fd, LINK_WELCOME, 0, fds, LINK_FDS);
-		if (session->foreign)
+		if (datagram)
 			close(fds[1]);
 		return err;
 	}

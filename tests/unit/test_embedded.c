@@ -741,6 +741,50 @@ static void test_foreign_bells(void **state)
 	end_close(&server);
 }
 
+/* Listens as root, serves as a user. */
+static int serve_dropped(const char *name)
+{
+	struct end end;
+	int err = end_open(&end, name);
+
+	end.bind.mode = 0666;
+	err = err ? err : ops->bind(end.pv, &end.bind, &end.listener);
+	if (err || setgroups(0, NULL) || setgid(OTHER) || setuid(OTHER))
+		return 99;
+	say('b');
+	err = end_accept(&end);
+	if (err)
+		return -err;
+	if (end.peer.uid != OTHER)
+		return 98;
+	for (int i = 0; i < 20; i++) {
+		end_ring(&end);
+		if (await_cause(&end, ~0U) != (BELL_DATA | BELL_SPACE))
+			return 97;
+	}
+	end_close(&end);
+	return 0;
+}
+
+/*
+ * The socket's owner stays who listened: to a client of the user that the server became it is a
+ * stranger, while the server sees its own user. They ring each other all the same.
+ */
+static void test_dropped(void **state)
+{
+	char name[SHMIPC_NAME_MAX + 1];
+	struct child server, client;
+
+	(void)state;
+	need_root();
+	snprintf(name, sizeof(name), "test.dropped.%d", getpid());
+	server = spawn(serve_dropped, name, 0);
+	child_said(&server, 'b');
+	client = spawn(echo, name, OTHER);
+	assert_int_equal(child_end(&client), 0);
+	assert_int_equal(child_end(&server), 0);
+}
+
 static int bind_only(const char *name)
 {
 	struct end end;
@@ -883,6 +927,7 @@ int main(void)
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_mode),
 		cmocka_unit_test(test_foreign_bells),
+		cmocka_unit_test(test_dropped),
 		cmocka_unit_test(test_reserved),
 		cmocka_unit_test(test_per_uid),
 		cmocka_unit_test(test_other_provider),
