@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <unistd.h>
 #include "barrier.h"
 #include "error.h"
@@ -20,7 +21,8 @@ uint32_t tsan_fence_word;
 
 /*
  * A page that a fork leaves empty in the child. A child that opens endpoints of its own writes its
- * own mark, which is none that it inherited: so what it inherited stays foreign to it.
+ * own mark, which is none that it inherited: so what it inherited stays foreign to it. The pid would
+ * not do: the first process of a PID namespace can have a child that is the first of another.
  */
 uint32_t *process_word;
 static struct lock process_lock;
@@ -42,8 +44,10 @@ static int process_mark(uint32_t *mark)
 		else
 			process_word = word;
 	}
-	if (!err && !*process_word)
-		*process_word = getpid();
+	/* GRND_INSECURE: never blocks; nobody has to guess it. 0 stands for a fork. */
+	while (!err && !*process_word)
+		if (getrandom(process_word, sizeof(*process_word), GRND_INSECURE) < 0)
+			err = -errno;
 	if (!err)
 		*mark = *process_word;
 	unlock(&process_lock);

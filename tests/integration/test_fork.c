@@ -3,6 +3,7 @@
 #include "pair.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include "session.h"
@@ -204,9 +205,77 @@ static void test_exec(void **state)
 	pair_close(&p);
 }
 
+/* ---- a child with its parent's pid -------------------------------------------------- */
+
+/* As the first process of a PID namespace below. Returns what it found, or 77. */
+static int below(int (*run)(void *arg), void *arg)
+{
+	int status;
+	pid_t pid;
+
+	if (unshare(CLONE_NEWPID) && unshare(CLONE_NEWUSER | CLONE_NEWPID))
+		return 77;
+	pid = fork();
+	if (!pid)
+		_exit(getpid() == 1 ? run(arg) : 10);
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return 11;
+	return WEXITSTATUS(status);
+}
+
+static int same_pid(void *inherited)
+{
+	struct shmipc_endpoint *own;
+	struct shmipc_event event;
+
+	if (shmipc_fd(inherited) != -EPERM)
+		return 12;
+	if (shmipc_open(&own, 0) || shmipc_fd(own) < 0 || shmipc_wait(own, &event, 1, 0))
+		return 13;
+	/* Its own mark is written now, and is none that it inherited. */
+	if (shmipc_fd(inherited) != -EPERM || shmipc_wait(inherited, &event, 1, 0) != -EPERM)
+		return 14;
+	shmipc_close(own);
+	return 0;
+}
+
+static int first_process(void *arg)
+{
+	struct shmipc_endpoint *ep;
+	int found;
+
+	(void)arg;
+	if (shmipc_open(&ep, 0))
+		return 15;
+	found = below(same_pid, ep);
+	if (!found && shmipc_fd(ep) < 0)
+		found = 16;
+	shmipc_close(ep);
+	return found;
+}
+
+static void test_same_pid(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	check(pid >= 0);
+	if (!pid)
+		_exit(below(first_process, NULL));
+	check_eq(waitpid(pid, &status, 0), pid);
+	check(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77) {
+		print_message("skip: no PID namespaces here\n");
+		skip();
+	}
+	check_eq(WEXITSTATUS(status), 0);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { pair_test(test_fork), pair_test(test_exec) };
+	const struct CMUnitTest tests[] = { pair_test(test_fork), pair_test(test_exec),
+					     pair_test(test_same_pid) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
