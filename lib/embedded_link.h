@@ -10,8 +10,8 @@
  *
  * A *bell* is the descriptor that the peer rings. Between processes of one uid it is an eventfd.
  * Whoever shares an eventfd can make a write to it block, so that processes of different
- * uids ring by a datagram, which each call can forbid to block. The acceptor answers a datagram with
- * a datagram: the connector may see another uid than its own where the acceptor does not.
+ * uids ring by a datagram, which each call can forbid to block. The acceptor answers a datagram
+ * with one: the connector may see another uid than its own where the acceptor does not.
  *
  * All that is received is checked here; what fails a check is -EBADMSG and was closed.
  */

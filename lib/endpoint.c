@@ -21,8 +21,8 @@ uint32_t tsan_fence_word;
 
 /*
  * A page that a fork leaves empty in the child. A child that opens endpoints of its own writes its
- * own mark, which is none that it inherited: so what it inherited stays foreign to it. The pid would
- * not do: the first process of a PID namespace can have a child that is the first of another.
+ * own mark, which is none that it inherited: so what it inherited stays foreign to it. The pid
+ * would not do: the first process of a PID namespace can fork the first of another.
  */
 uint32_t *process_word;
 static struct lock process_lock;

@@ -118,8 +118,8 @@ static inline bool endpoint_foreign(const struct shmipc_endpoint *ep)
 int endpoint_wait(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns);
 
 /*
- * Wakes whoever sleeps for @key (all with NULL), followers and leader. It was changed under a lock that
- * their ready() takes too, or by a seq_cst store. Any lock of the order above may be held.
+ * Wakes whoever sleeps for @key (all with NULL), followers and leader. It was changed under a lock
+ * that their ready() takes too, or by a seq_cst store. Any lock of the order above may be held.
  */
 void endpoint_poke(struct shmipc_endpoint *ep, const void *key);
 /* Somebody shall look at the hot list again: a leader that sleeps, or who polls shmipc_fd(). */

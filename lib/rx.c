@@ -201,7 +201,7 @@ static bool deliver_reset(struct shmipc_session *s, struct shmipc_stream *st,
 	return ring;
 }
 
-/* The application closed the stream and the peer still sends: tell it, once. True: ring the peer. */
+/* The application closed the stream and the peer still sends: tell it, once. True: ring it. */
 static bool refuse_data(struct shmipc_session *s, struct shmipc_stream *st)
 {
 	bool ring = false;

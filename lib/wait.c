@@ -29,8 +29,8 @@ static void poke(struct waiter *w)
 }
 
 /*
- * The leader says that it sleeps, then looks a last time; our caller changed something, then we look
- * whether it sleeps. One of the two sees the other (see sync_events()). One kick a sleep.
+ * The leader says that it sleeps, then looks a last time; our caller changed something, then we
+ * look whether it sleeps. One of the two sees the other (see sync_events()). One kick a sleep.
  */
 static void kick_if(struct shmipc_endpoint *ep, const void *key)
 {
@@ -334,8 +334,8 @@ static bool follow(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout
 }
 
 /*
- * What is hot here nobody would poll while a thread of the program sleeps in poll(). @polled was set
- * before its thread saw us lead (endpoint.lock), or its own look arms what we left.
+ * What is hot here nobody would poll while a thread of the program sleeps in poll(). @polled was
+ * set before its thread saw us lead (endpoint.lock), or its own look arms what we left.
  */
 static void leave_to_poller(struct shmipc_endpoint *ep)
 {

@@ -2,7 +2,8 @@
 /*
  * waiters.h - threads that wait on one endpoint of a duo, and how far they are
  *
- * A test goes on when a thread is known to sleep, never after a while. All is of one test at a time.
+ * A test goes on when a thread is known to sleep, never after a while. All is of one test at a
+ * time.
  */
 #ifndef TESTS_WAITERS_H
 #define TESTS_WAITERS_H
@@ -11,8 +12,8 @@
 #include "duo.h"
 
 /*
- * Long enough for any machine. When it is over the library looks once more: who finds something only
- * then was not woken for it.
+ * Long enough for any machine. When it is over the library looks once more: who finds something
+ * only then was not woken for it.
  */
 #define IN_TIME	(LIMIT / 3)
 
