@@ -73,6 +73,22 @@ snapshot() {
 }
 
 build_in_root() { in_root make -C /src -j2 all; }
+# By name: make installs and removes by one list, which could lack a file both times.
+files_there() {
+	local f version
+	version=$(cat VERSION)
+	for f in include/shmipc/shmipc.h include/linux/shmipc.h lib/libshmipc.a lib/libshmipc.so.$version \
+		lib/pkgconfig/libshmipc.pc bin/shmipc-cat bin/shmipc-perf share/man/man1/shmipc-cat.1 \
+		share/man/man1/shmipc-perf.1 share/man/man3/shmipc_open.3 share/man/man7/shmipc.7 \
+		lib/udev/rules.d/60-shmipc.rules lib/modules-load.d/shmipc.conf; do
+		grep -qE "^/usr/local/$f f (644|755) root:root " "$root/prog/with" || { echo "not there: $f"; return 1; }
+	done
+	grep -qE "^/usr/local/lib/libshmipc.so.${version%%.*} l .* libshmipc.so.$version$" "$root/prog/with"
+	grep -qE "^/usr/local/lib/libshmipc.so l .* libshmipc.so.${version%%.*}$" "$root/prog/with"
+	grep -q '^KERNEL=="shmipc"' "$root/usr/local/lib/udev/rules.d/60-shmipc.rules"
+	grep -qx shmipc "$root/usr/local/lib/modules-load.d/shmipc.conf"
+}
+
 install_in_root() {
 	in_root ldconfig
 	snapshot >"$root/prog/before"
@@ -125,6 +141,7 @@ t unpack-root unpack_root
 t copy-source copy_source
 t build build_in_root
 t install install_in_root
+t files-there files_there
 program c11-shared gcc c11 ''
 t c11-shared-is-shared uses_shared c11-shared
 program c++17-shared g++ c++17 ''
