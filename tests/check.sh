@@ -106,14 +106,16 @@ vm() {
 	step 'build for the VM' build all tests || return 0
 	# A rig that cannot see a fault proves nothing with its passes.
 	SHMIPC_TEST_TIMEOUT=600 step rig run rig tests/vm/selftest.sh || true
+	SHMIPC_TEST_TIMEOUT=600 step 'programs in the VM' run 'VM programs' tests/vm/check-abi.sh \
+		tests/vm/check-demos.sh || true
 	for flavour in ${SHMIPC_FLAVOURS:-bookworm newest}; do
 		step "kernel $flavour" vm_one "$flavour" || true
 	done
 }
 
 install() {
-	SHMIPC_TEST_TIMEOUT=900 step install run install tests/check-install.sh tests/check-dkms.sh ||
-		true
+	SHMIPC_TEST_TIMEOUT=900 step install run install tests/check-make.sh tests/check-install.sh \
+		tests/check-dkms.sh || true
 }
 
 long() {

@@ -10,7 +10,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
-build=${1:-$vm_dir/../../build}
+build=${1:-${BUILD:-$vm_dir/../../build}}
 work=$build/vm/bench
 mkdir -p "$work"
 "$vm_dir/module.sh" bookworm "$vm_dir/../.." "$work" >"$work/module.log" 2>&1 ||

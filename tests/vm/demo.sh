@@ -31,7 +31,7 @@ nothing_left() {
 
 guest() {
 	local name value
-	SHMIPC_PROVIDER=kernel SHMIPC_DEMO_INPUT=/demo/input bash /demo/tests/demo.sh || die "the demo"
+	SHMIPC_PROVIDER=kernel SHMIPC_DEMO_LEAST=$1 SHMIPC_DEMO_INPUT=/demo/input bash /demo/tests/demo.sh || die "the demo"
 	# A module that lost its live counters would have nothing left either.
 	[[ -n $(counter pages) ]] || die "no counters in $counters"
 	nothing_left
@@ -56,7 +56,7 @@ stage() {
 }
 
 if [[ ${1-} == --guest ]]; then
-	guest
+	guest "${2-}"
 	exit
 fi
 cd "$(dirname "$0")/../.."
@@ -74,5 +74,5 @@ stage "$tmp/demo"
 echo "demo-vm: Linux $(cat "$(tests/vm/kernel.sh bookworm)/release") in QEMU, all in software"
 tests/vm/run.sh --flavour bookworm --ko "$work/shmipc.ko" --mem 2048 --timeout 400 \
 	--log "$work/kernel.log" --add "$tmp/demo:/demo" --add "$(command -v bash):/usr/bin/bash" \
-	-- bash /demo/tests/vm/demo.sh --guest
+	-- bash /demo/tests/vm/demo.sh --guest "${SHMIPC_DEMO_LEAST-}"
 echo "demo-vm: passed"

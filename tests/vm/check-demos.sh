@@ -1,0 +1,37 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+#
+# check-demos.sh: demo-vm and bench-vm, both with less of everything than when run by hand. Prints TAP.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$(dirname "$0")/common.sh"
+# shellcheck source-path=SCRIPTDIR source=../tap.sh
+. "$vm_dir/../tap.sh"
+
+cd "$vm_dir/../.."
+export BUILD=${BUILD:-build}
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+demo()
+{
+	SHMIPC_DEMO_LEAST=10000000 tests/vm/demo.sh | tee "$tmp/out"
+	[[ $(tail -n 1 "$tmp/out") == 'demo-vm: passed' ]]
+	# With the right provider, and a module that was at work.
+	grep -q '^provider  *kernel' "$tmp/out"
+	for counter in segments doorbells syncs; do
+		grep -qE "^  $counter +[1-9]" "$tmp/out"
+	done
+}
+
+# Instructions are the same, however many rounds: those of a few do.
+bench()
+{
+	SHMIPC_BENCH_ROUNDS=1000 tests/vm/bench.sh | tee "$tmp/out"
+	tail -n 1 "$tmp/out" |
+		grep -qE '^shmipc: [1-9][0-9]* unix: [1-9][0-9]* eventfd: [1-9][0-9]* futex: [1-9][0-9]* instructions per round trip$'
+}
+
+t demo-vm demo
+t bench-vm bench
+tap_end
