@@ -457,6 +457,14 @@ static inline struct abi_counts abi_counts(void)
 	return c;
 }
 
+static inline uint64_t abi_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * ABI_SECOND + ts.tv_nsec;
+}
+
 static inline void abi_sleep_ms(long ms)
 {
 	struct timespec ts = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };

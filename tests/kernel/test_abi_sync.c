@@ -14,14 +14,6 @@ static int sync_call(int fd, struct shmipc_sync *s)
 	return abi_ioctl(fd, SHMIPC_IOC_SYNC, s);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * ABI_SECOND + ts.tv_nsec;
-}
-
 static void test_arguments(void **state)
 {
 	struct abi_pair p = abi_pair_open(NAME);
@@ -161,18 +153,18 @@ static void test_timeout(void **state)
 {
 	struct abi_ep ep = abi_ep_open();
 	struct shmipc_sync s = abi_wait_arg();
-	uint64_t start = now_ns();
+	uint64_t start = abi_now_ns();
 
 	(void)state;
 	s.timeout_ns = 50 * 1000000;
 	must(sync_call(ep.fd, &s));
-	assert_true(now_ns() - start >= 50 * 1000000);
+	assert_true(abi_now_ns() - start >= 50 * 1000000);
 	assert_int_equal(s.out_flags, SHMIPC_SYNC_TIMED_OUT);
 	assert_int_equal(s.out_nr_events, 0);
 	assert_true(s.timeout_ns == 0);
 	must(sync_call(ep.fd, &s));
 	assert_int_equal(s.out_flags, SHMIPC_SYNC_TIMED_OUT);
-	print_message("50 ms took %llu us\n", (unsigned long long)(now_ns() - start) / 1000);
+	print_message("50 ms took %llu us\n", (unsigned long long)(abi_now_ns() - start) / 1000);
 	abi_ep_close(&ep);
 }
 
@@ -608,8 +600,8 @@ static void test_no_lost_wake(void **state)
 		must(abi_ring(s.m.server.fd, s.m.at_server[0], 1));
 		if (i % 3 == 0)
 			pthread_kill(thread[i % 2 + 1], SIGUSR1);
-		start = now_ns();
-		while (storm_got(&s) < i && now_ns() - start < ABI_LIMIT)
+		start = abi_now_ns();
+		while (storm_got(&s) < i && abi_now_ns() - start < ABI_LIMIT)
 			sched_yield();
 		assert_int_equal(storm_got(&s), i);
 	}
