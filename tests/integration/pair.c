@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -260,12 +261,38 @@ int64_t pair_now(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-unsigned int pair_scale(void)
+/* Built with a sanitizer, or over a kernel made to find faults. */
+static bool is_slow(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	return true;
+#else
+	return pair_is_kernel() && !access("/sys/kernel/debug/kmemleak", F_OK);
+#endif
+}
+
+size_t pair_scale(size_t quick, size_t usual, size_t longer)
 {
 	const char *scale = getenv("SHMIPC_TEST_SCALE");
-	int n = scale ? atoi(scale) : 1;
 
-	return n > 0 ? n : 1;
+	if (!scale || !strcmp(scale, "quick"))
+		return quick;
+	if (strcmp(scale, "check") && strcmp(scale, "long"))
+		check(!"SHMIPC_TEST_SCALE is quick, check or long");
+	return is_slow() ? quick : *scale == 'c' ? usual : longer;
+}
+
+void pair_need_files(unsigned int n)
+{
+	struct rlimit limit;
+
+	check_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	if (limit.rlim_cur >= n)
+		return;
+	limit.rlim_cur = n;
+	if (limit.rlim_max < n)
+		limit.rlim_max = n;
+	check_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 bool pair_is_kernel(void)

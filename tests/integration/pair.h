@@ -67,8 +67,14 @@ void pair_hear(struct pair *p);
 
 void pair_unique(char name[64]);
 int64_t pair_now(void);
-unsigned int pair_scale(void);		/* SHMIPC_TEST_SCALE, 1 unless set */
+/*
+ * How much of something: by SHMIPC_TEST_SCALE, which is quick (also when unset), check or long. Always
+ * the first of them under a sanitizer and on a debug kernel, where all takes ten times as long.
+ */
+size_t pair_scale(size_t quick, size_t usual, size_t longer);
 bool pair_is_kernel(void);
+/* Raises the limit of open files to what the test needs; many sessions have many. */
+void pair_need_files(unsigned int n);
 
 int pair_setup(void **state);
 int pair_teardown(void **state);

@@ -144,7 +144,7 @@ static int one_attack(enum mode mode, unsigned int seed)
 
 static void attacks(enum mode mode)
 {
-	unsigned int n = 6 * pair_scale(), caught = 0;
+	unsigned int n = pair_scale(6, 25, 200), caught = 0;
 
 	for (unsigned int i = 0; i < n; i++)
 		caught += one_attack(mode, 100 * mode + i) == -EBADMSG;

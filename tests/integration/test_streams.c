@@ -247,29 +247,50 @@ static void test_new_segment(void **state)
 	}
 }
 
-static void test_1000_streams(void **state)
+/* A side may open 8192 of them: so both open half, and each answers the other's. */
+static void half_of_them(struct pair *p, struct shmipc_stream **st, unsigned int n)
 {
-	unsigned int n = 1000 * (pair_scale() > 9 ? 8 : pair_scale()), streams = n;
+	struct shmipc_stream **theirs = st + n;
+
+	for (unsigned int i = 0; i < n; i++) {
+		st[i] = opened(p->session);
+		ask(st[i], i);
+	}
+	for (unsigned int i = 0; i < n; i++)
+		theirs[i] = accepted(p->session);
+	for (int trip = 0; trip < 3; trip++) {
+		for (unsigned int i = 0; i < n; i++)
+			ask(theirs[i], hear(theirs[i]) * 2);
+		for (unsigned int i = 0; i < n; i++) {
+			check_eq(hear(st[i]), 2ULL * i);
+			if (trip < 2)
+				ask(st[i], i);
+		}
+	}
+	pair_tell(p);
+	pair_hear(p);
+}
+
+static void many_streams_child(struct pair *p, void *arg)
+{
+	unsigned int n = *(unsigned int *)arg;
+	struct shmipc_stream **st = calloc(2 * n, sizeof(*st));
+
+	half_of_them(p, st, n);
+	free(st);
+}
+
+static void test_many_streams(void **state)
+{
+	unsigned int n = pair_scale(1000, 10000, 10000) / 2;
 	struct shmipc_options opt = { .size = sizeof(opt), .max_streams = 2 * n };
-	struct shmipc_stream **st = calloc(n, sizeof(*st));
+	struct shmipc_stream **st = calloc(2 * n, sizeof(*st));
 	struct pair p;
 
 	(void)state;
-	pair_start(&p, &opt, 0, echo_child, &streams);
-	for (unsigned int i = 0; i < n; i++) {
-		st[i] = opened(p.session);
-		ask(st[i], i);
-	}
-	for (int trip = 0; trip < 3; trip++)
-		for (unsigned int i = 0; i < n; i++) {
-			check_eq(hear(st[i]), i);
-			ask(st[i], i);
-		}
-	for (unsigned int i = 0; i < n; i++) {
-		check_eq(hear(st[i]), i);
-		shmipc_stream_close(st[i]);
-	}
-	pair_tell(&p);
+	pair_start(&p, &opt, 0, many_streams_child, &n);
+	half_of_them(&p, st, n);
+	print_message("%u streams\n", 2 * n);
 	pair_end(&p);
 	free(st);
 }
@@ -291,7 +312,7 @@ static void churn_child(struct pair *p, void *arg)
 
 static void test_churn(void **state)
 {
-	unsigned int n = 10000 * pair_scale();
+	unsigned int n = pair_scale(10000, 100000, 1000000);
 	struct shmipc_options few = { .size = sizeof(few), .max_streams = 8 };
 	struct pair p;
 
@@ -339,7 +360,7 @@ static void stall_child(struct pair *p, void *arg)
 
 static void test_stalled_neighbours(void **state)
 {
-	unsigned int trips = 20000 * pair_scale();
+	unsigned int trips = pair_scale(20000, 50000, 200000);
 	struct shmipc_stats before, after;
 	struct shmipc_stream *never, *kept, *busy;
 	unsigned int unread = 0;
@@ -386,43 +407,50 @@ static void test_stalled_neighbours(void **state)
 
 /* ---- sessions --------------------------------------------------------------------------- */
 
-enum { SESSIONS = 50 };
+/* Each of them costs descriptors and, with the module, charged memory. */
+static unsigned int nr_sessions(void)
+{
+	unsigned int n = pair_scale(50, 1000, 1000);
+
+	if (n > 200 && pair_is_kernel())
+		n = pair_scale(50, 200, 1000);
+	pair_need_files(16 * n + 200);
+	return n;
+}
 
 static void sessions_child(struct pair *p, void *arg)
 {
-	struct shmipc_session *s[SESSIONS];
-	struct shmipc_stream *st[SESSIONS];
+	unsigned int n = *(unsigned int *)arg;
+	struct shmipc_session **s = calloc(n, sizeof(*s));
+	struct shmipc_stream **st = calloc(n, sizeof(*st));
 
-	(void)arg;
-	for (uint64_t i = 0; i < SESSIONS; i++) {
+	for (uint64_t i = 0; i < n; i++) {
 		check_eq(shmipc_connect(p->ep, p->name, NULL, &s[i], LIMIT), 0);
 		st[i] = opened(s[i]);
 		ask(st[i], i);
 	}
-	for (uint64_t i = 0; i < SESSIONS; i++)
+	for (uint64_t i = 0; i < n; i++)
 		check_eq(hear(st[i]), i + 100);
-	for (int i = 0; i < SESSIONS; i++)
+	for (unsigned int i = 0; i < n; i++)
 		shmipc_session_close(s[i]);
 	pair_hear(p);
+	free(s);
+	free(st);
 }
 
-static void test_sessions(void **state)
+/* One loop serves all of them, from their first to their last event. */
+static void serve_sessions(struct pair *p, unsigned int n)
 {
-	struct shmipc_session *s[SESSIONS];
-	struct shmipc_stream *st;
 	unsigned int answered = 0, closed = 0;
 	struct shmipc_event events[16];
-	struct pair p;
+	struct shmipc_session *none;
+	struct shmipc_stream *st;
 
-	(void)state;
-	pair_start(&p, NULL, 0, sessions_child, NULL);
-	for (int i = 0; i < SESSIONS; i++)
-		check_eq(shmipc_accept(p.listener, &s[i], LIMIT), 0);
-	while (closed < SESSIONS) {
-		int n = shmipc_wait(p.ep, events, 16, LIMIT);
+	while (closed < n) {
+		int got = shmipc_wait(p->ep, events, 16, LIMIT);
 
-		check(n > 0);
-		for (int i = 0; i < n; i++) {
+		check(got > 0);
+		for (int i = 0; i < got; i++) {
 			if (events[i].type == SHMIPC_EV_STREAM) {
 				check_eq(shmipc_stream_accept(events[i].object, &st, 0), 0);
 				ask(st, hear(st) + 100);
@@ -432,11 +460,26 @@ static void test_sessions(void **state)
 				shmipc_session_close(events[i].object);
 				closed++;
 			} else if (events[i].type == SHMIPC_EV_ACCEPT) {
-				check_eq(shmipc_accept(p.listener, &s[0], 0), -EAGAIN);
+				check_eq(shmipc_accept(p->listener, &none, 0), -EAGAIN);
 			}
 		}
 	}
-	check_eq(answered, SESSIONS);
+	check_eq(answered, n);
+}
+
+static void test_sessions(void **state)
+{
+	unsigned int n = nr_sessions();
+	struct shmipc_options opt = { .size = sizeof(opt), .max_per_uid = n + 1 };
+	struct shmipc_session *s;
+	struct pair p;
+
+	(void)state;
+	pair_start(&p, &opt, 0, sessions_child, &n);
+	for (unsigned int i = 0; i < n; i++)
+		check_eq(shmipc_accept(p.listener, &s, LIMIT), 0);
+	serve_sessions(&p, n);
+	print_message("%u sessions\n", n);
 	pair_tell(&p);
 	pair_end(&p);
 }
@@ -445,7 +488,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		pair_test(test_both_open), pair_test(test_threads), pair_test(test_new_segment),
-		pair_test(test_1000_streams), pair_test(test_churn),
+		pair_test(test_many_streams), pair_test(test_churn),
 		pair_test(test_stalled_neighbours), pair_test(test_sessions),
 	};
 

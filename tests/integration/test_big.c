@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* One message as large as memory allows, written and read in place: no byte of it is copied. */
+#include "checker.h"
+#include "pair.h"
+
+enum { KEY = 5 };
+
+/* The module's cap for a user is an eighth of memory; where root tests, it may be more for a while. */
+static const char cap[] = "/sys/module/shmipc/parameters/user_pages_max";
+
+static void cap_set(const char *value)
+{
+	FILE *f = pair_is_kernel() && !geteuid() ? fopen(cap, "w") : NULL;
+
+	if (f && fputs(value, f) >= 0)
+		check_eq(fclose(f), 0);
+}
+
+static void reader(struct pair *p, void *arg)
+{
+	size_t len = *(size_t *)arg;
+	struct shmipc_stream *st;
+	struct shmipc_message m;
+
+	check_eq(shmipc_stream_accept(p->session, &st, LIMIT), 0);
+	for (int i = 0; i < 2; i++) {
+		struct checker c = { KEY, i * len };
+
+		check_eq(shmipc_peek(st, &m, 10 * LIMIT), 1);
+		check_eq(m.nspans, 1);
+		check_eq(m.len, len);
+		check_eq(m.position, i * len);
+		check(!m.flags);
+		check(!checker_take(&c, m.spans[0].data, len));
+		check_eq(shmipc_return(st, &m), 0);
+	}
+	check_eq(shmipc_read(st, &(char){ 0 }, 1, LIMIT), 0);
+	pair_hear(p);
+}
+
+static void one_message(size_t len)
+{
+	struct shmipc_options opt = { .size = sizeof(opt), .max_memory = len };
+	struct shmipc_stats stats;
+	struct shmipc_stream *st;
+	struct pair p;
+	void *data;
+
+	pair_start(&p, &opt, 0, reader, &len);
+	check_eq(shmipc_stream_open(p.session, &st), 0);
+	check_eq(shmipc_reserve(st, len + 1, &data, LIMIT), -EMSGSIZE);
+	/* Twice: the second time in the same memory. */
+	for (int i = 0; i < 2; i++) {
+		check_eq(shmipc_reserve(st, len, &data, 10 * LIMIT), 0);
+		fill(data, len, KEY, i * len);
+		check_eq(shmipc_commit(st, len, 0), 0);
+	}
+	check_eq(shmipc_finish(st), 0);
+	check_eq(shmipc_read(st, data, 1, 1), -ETIMEDOUT);
+	check_eq(shmipc_get_stats(p.ep, &stats, sizeof(stats)), 0);
+	check_eq(stats.segments, 2);
+	print_message("2 messages of %zu MiB\n", len >> 20);
+	pair_tell(&p);
+	pair_end(&p);
+}
+
+static void test_one_message(void **state)
+{
+	size_t len = pair_scale(16, 1024, 4096);
+
+	(void)state;
+	if (pair_is_kernel())
+		len = pair_scale(16, 256, 256);
+	cap_set("1000000");
+	one_message(len << 20);
+	cap_set("0");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		pair_test(test_one_message),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
