@@ -65,7 +65,7 @@ static struct shmipc_stream *greeted(struct shmipc_session *s)
 
 static void test_storm(void **state)
 {
-	unsigned int trips = 500 * pair_scale(), looks = 500 * pair_scale();
+	unsigned int trips = pair_scale(500, 500, 5000), looks = trips;
 	struct shmipc_stream *bad, *good;
 	struct shmipc_session *session;
 	struct shmipc_event event;
