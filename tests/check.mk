@@ -2,7 +2,7 @@
 # The checks. tests/check.sh drives them, so that the counts come last and nothing after them.
 
 export BUILD
-CHECKS := check-quick check-native check-vm check-install check check-long
+CHECKS := check-quick check-native check-vm check-kunit check-install check check-long
 .PHONY: $(CHECKS) demo demo-vm bench-vm mutants deps
 
 $(CHECKS):
@@ -32,6 +32,7 @@ counts:
 ##  check-quick    under 90 s: native tests and static checks
 ##  check-native   + ASan and UBSan, TSan subset
 ##  check-vm       the module under stock kernels in QEMU
+##  check-kunit    the module's own suites on the debug kernel
 ##  check-install  install, use and uninstall in an empty Debian root; dkms
 ##  check          native, VM and install; what CI runs
 ##  check-long     check, and more compilers

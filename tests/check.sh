@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 #
-# What each check target is made of: check.sh quick|native|vm|install|check|long.
+# What each check target is made of: check.sh quick|native|vm|kunit|install|check|long.
 # One line a provider or kernel, then the sum as the last line. Called by make.
 set -euo pipefail
 
@@ -101,6 +101,20 @@ vm_one() {
 	return $rc
 }
 
+kunit() {
+	local log=$BUILD/check/kunit.log rc=0
+	tests/vm/kunit.sh "$BUILD" >"$log" 2>&1 || rc=$?
+	cat "$log"
+	sed -nE '$s/^(kunit .*): ([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1|\2|\3|\4|debug kunit/p' \
+		"$log" >>"$results"
+	return $rc
+}
+
+# The debug kernel takes minutes to build, once: while native tests run, which leave it time.
+debug_kernel() {
+	nice tests/vm/kernel.sh debug >"$BUILD/check/debug-kernel.log" 2>&1 &
+}
+
 vm() {
 	local flavour
 	step 'build for the VM' build all tests || return 0
@@ -108,9 +122,10 @@ vm() {
 	SHMIPC_TEST_TIMEOUT=600 step rig run rig tests/vm/selftest.sh || true
 	SHMIPC_TEST_TIMEOUT=600 step 'programs in the VM' run 'VM programs' tests/vm/check-abi.sh \
 		tests/vm/check-demos.sh || true
-	for flavour in ${SHMIPC_FLAVOURS:-bookworm newest}; do
+	for flavour in ${SHMIPC_FLAVOURS:-bookworm newest debug}; do
 		step "kernel $flavour" vm_one "$flavour" || true
 	done
+	step kunit kunit || true
 }
 
 install() {
@@ -137,9 +152,10 @@ quick) tests/deps.sh native; quick ;;
 native) tests/deps.sh native; native ;;
 vm) tests/deps.sh vm; vm ;;
 install) tests/deps.sh install; install ;;
-check) tests/deps.sh all; native; step mutants mutants || true
+kunit) tests/deps.sh vm; step kunit kunit || true ;;
+check) tests/deps.sh all; debug_kernel; native; step mutants mutants || true
 	vm; install ;;
-long) tests/deps.sh long; long ;;
+long) tests/deps.sh long; debug_kernel; long ;;
 *) echo "check.sh: unknown part $part" >&2; exit 2 ;;
 esac
 tests/total.sh "$part" "$results"

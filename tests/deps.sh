@@ -15,7 +15,7 @@ packages() {
 		echo g++ binutils git libcmocka-dev shellcheck groff-base "gcc-${gcc_major%%.*}-multilib" ;;
 	vm) packages native
 		echo qemu-system-x86 busybox-static cpio kmod procps apt debian-archive-keyring \
-			debootstrap mount libelf1 libssl3 ;;
+			debootstrap mount libelf1 libssl3 flex bison bc libelf-dev xz-utils ;;
 	install) packages vm; echo dkms ;;
 	modules) packages build; echo linux-headers-amd64 ;;
 	long) packages install; echo clang clang-tidy cppcheck ;;

@@ -17,6 +17,13 @@ flavour=$1 build=$(readlink -f "$2")
 src=${SHMIPC_VM_SRC:-$vm_dir/../..}
 work=$build/vm/${flavour//\//_}
 limit=${SHMIPC_TEST_TIMEOUT:-120}
+mem=${SHMIPC_VM_MEM:-1024} append='' guest_env=()
+# The debug kernel stops at its first warning. All takes many times as long there.
+if [[ $flavour == debug ]]; then
+	limit=$((limit * 5)) mem=$((mem * 2))
+	append='panic_on_warn=1 page_owner=on'
+	guest_env=(SHMIPC_TEST_SLOW=1 SHMIPC_GUEST_LEAKS=1)
+fi
 passed=0 failed=0 skipped=0
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -81,7 +88,7 @@ tally()
 		failed=$((failed + BASH_REMATCH[3]))
 		skipped=$((skipped + BASH_REMATCH[4]))
 	done <"$tmp/out"
-	for name in load "${programs[@]}" unload; do
+	for name in load "${programs[@]}" unload "${after[@]}"; do
 		[[ -n ${reported[$name]-} ]] || lost "$name: no result from the VM"
 	done
 }
@@ -91,10 +98,17 @@ mapfile -t programs < <(stage)
 	tail -n 40 "$work/module.log"
 	vm_die "the module does not build for $flavour ($work/module.log)"
 }
+after=()
+if [[ $flavour == debug ]]; then
+	after=(leaks)
+	"$vm_dir/module.sh" debug "$vm_dir/selftest" "$work/standin" >"$work/standin.log" 2>&1 ||
+		vm_die "the stand-in module does not build ($work/standin.log)"
+	cp "$work/standin/shmipc.ko" "$tmp/t/standin.ko"
+fi
 rc=0
 "$vm_dir/run.sh" --flavour "$flavour" --ko "$work/shmipc.ko" --add "$tmp/t:/t" --log "$work/kernel.log" \
-	--mem "${SHMIPC_VM_MEM:-1024}" --timeout $((120 + ${#programs[@]} * (limit + 15))) \
-	-- env CI="${CI-}" SHMIPC_TEST_TIMEOUT="$limit" sh /t/guest-suite.sh 2>&1 |
+	--mem "$mem" --append "$append" --timeout $((120 + ${#programs[@]} * (limit + 15))) \
+	-- env CI="${CI-}" SHMIPC_TEST_TIMEOUT="$limit" "${guest_env[@]}" sh /t/guest-suite.sh 2>&1 |
 	tee "$tmp/out" || rc=$?
 tally
 [[ ${#programs[@]} -gt 0 ]] || lost "no test programs in $build/tests/integration"

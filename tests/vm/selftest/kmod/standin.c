@@ -6,11 +6,18 @@
 #include <linux/debugfs.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
+#include <linux/slab.h>
 
 static struct dentry *dir;
 static unsigned int live;
 module_param(live, uint, 0644);
 MODULE_PARM_DESC(live, "what the counter segments_live shows");
+
+/* The pointer is gone from registers and stack when a scan comes. */
+static noinline void leak(void)
+{
+	memset(kmalloc(4711, GFP_KERNEL), 0x5a, 4711);
+}
 
 static int fault_set(const char *name, const struct kernel_param *param)
 {
@@ -20,6 +27,8 @@ static int fault_set(const char *name, const struct kernel_param *param)
 		WRITE_ONCE(*(volatile int *)8, 1);
 	else if (sysfs_streq(name, "panic"))
 		panic("asked for");
+	else if (sysfs_streq(name, "leak"))
+		leak();
 	else if (sysfs_streq(name, "refuse-unload"))
 		__module_get(THIS_MODULE);
 	else
@@ -30,7 +39,7 @@ static int fault_set(const char *name, const struct kernel_param *param)
 static const struct kernel_param_ops fault_ops = { .set = fault_set };
 
 module_param_cb(fault, &fault_ops, NULL, 0200);
-MODULE_PARM_DESC(fault, "warn, oops, panic or refuse-unload, at once");
+MODULE_PARM_DESC(fault, "warn, oops, panic, leak or refuse-unload, at once");
 
 static int counters_show(struct seq_file *seq, void *unused)
 {
