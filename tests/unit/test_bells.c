@@ -173,6 +173,40 @@ static void test_quarter_of_ring(void **state)
 	duo_close(&d);
 }
 
+/*
+ * The peer passed all slots between the send that found the ring full and its arming: nothing is left
+ * that it could ring for, so the look that comes with the arming has to find it.
+ */
+static void test_passed_before_armed(void **state)
+{
+	struct shmipc_stream *b[64];
+	unsigned int n = 0;
+	struct duo d;
+	bool found;
+
+	(void)state;
+	duo_open(&d, NULL);
+	for (int i = 0; i < 64; i++)
+		assert_int_equal(shmipc_stream_open(d.b, &b[i]), 0);
+	while (shmipc_write(b[n % 64], "x", 1, 0, 0) == 1)
+		n++;
+	lock(&d.b->tx.lock);
+	assert_false(list_empty(&d.b->tx.blocked));
+	assert_false(tx_arm(d.b));
+	unlock(&d.b->tx.lock);
+	duo_drain(d.a);
+	lock(&d.b->tx.lock);
+	found = tx_arm(d.b);
+	unlock(&d.b->tx.lock);
+	assert_true(found);
+	/* Once: then it may sleep for the next. */
+	lock(&d.b->tx.lock);
+	found = tx_arm(d.b);
+	unlock(&d.b->tx.lock);
+	assert_false(found);
+	duo_close(&d);
+}
+
 /* ---- SHMIPC_CORK ------------------------------------------------------------------- */
 
 static const struct provider_ops *real;
@@ -347,7 +381,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one_for_a_sleeper), cmocka_unit_test(test_few_for_a_stream),
 		cmocka_unit_test(test_quarter_of_window), cmocka_unit_test(test_quarter_of_ring),
-		cmocka_unit_test(test_cork_flush), cmocka_unit_test(test_cork_is_published),
+		cmocka_unit_test(test_passed_before_armed), cmocka_unit_test(test_cork_flush), cmocka_unit_test(test_cork_is_published),
 		cmocka_unit_test(test_cork_ends), cmocka_unit_test(test_cork_then_block),
 		cmocka_unit_test(test_cork_of_many),
 	};
