@@ -91,6 +91,16 @@ void duo_stream(struct duo *d, struct shmipc_stream **b, struct shmipc_stream **
 	assert_int_equal(shmipc_read(*a, &c, 1, LIMIT), 1);
 }
 
+void duo_stream_at(struct shmipc_stream *from, struct shmipc_stream *to, uint64_t position)
+{
+	assert_int_equal(duo_reap(from->session), 0);
+	assert_int_equal(from->out_data, 0);
+	from->tx_position = position;
+	from->session->tx.records[from->slot].sent = position;
+	to->rx_position = position;
+	to->session->tx.records[to->slot].consumed = position;
+}
+
 void duo_fill(uint8_t *buf, size_t len, unsigned int key)
 {
 	for (size_t i = 0; i < len; i++)

@@ -41,6 +41,8 @@ void duo_connect(struct shmipc_endpoint *a_ep, struct shmipc_endpoint *b_ep,
 void duo_stream(struct duo *d, struct shmipc_stream **b, struct shmipc_stream **a);
 /* Sends one message and reads it at the other end; content checked. */
 void duo_send(struct shmipc_stream *from, struct shmipc_stream *to, size_t len);
+/* As if @position bytes had been sent and read on it. Nothing of it may be out. */
+void duo_stream_at(struct shmipc_stream *from, struct shmipc_stream *to, uint64_t position);
 void duo_fill(uint8_t *buf, size_t len, unsigned int key);
 
 /* Takes all frames off the ring, and tells the sender. */

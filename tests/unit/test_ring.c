@@ -42,6 +42,102 @@ static void test_past_2_to_32(void **state)
 	}
 }
 
+/* ---- positions ---------------------------------------------------------------- */
+
+/* The next message in one piece or in parts, with its position, and what a successor would read. */
+static void send_and_peek(struct shmipc_stream *b, struct shmipc_stream *a, size_t len, uint64_t at)
+{
+	uint8_t *out = malloc(len);
+	struct shmipc_message m;
+	size_t got = 0;
+
+	duo_fill(out, len, at);
+	assert_int_equal(shmipc_write(b, out, len, 0, LIMIT), len);
+	assert_true(b->session->tx.records[b->slot].sent == at + len);
+	do {
+		assert_int_equal(shmipc_peek(a, &m, LIMIT), 1);
+		assert_true(m.position == at + got);
+		for (uint32_t i = 0; i < m.nspans; i++) {
+			assert_memory_equal(m.spans[i].data, out + got, m.spans[i].len);
+			got += m.spans[i].len;
+		}
+		assert_true(a->session->tx.records[a->slot].consumed == at + got);
+		assert_int_equal(shmipc_return(a, &m), 0);
+	} while (m.flags & SHMIPC_MSG_MORE);
+	assert_int_equal(got, len);
+	free(out);
+}
+
+/* Byte by byte reads of a message that lies across @edge. */
+static void read_across(struct shmipc_stream *b, struct shmipc_stream *a, uint64_t edge)
+{
+	uint8_t out[200], in[200];
+
+	duo_stream_at(b, a, edge - 100);
+	duo_fill(out, sizeof(out), 1);
+	assert_int_equal(shmipc_write(b, out, sizeof(out), 0, LIMIT), sizeof(out));
+	for (unsigned int i = 0; i < sizeof(in); i++)
+		assert_int_equal(shmipc_read(a, &in[i], 1, LIMIT), 1);
+	assert_memory_equal(in, out, sizeof(out));
+	assert_true(a->rx_position == edge + 100);
+}
+
+/* Of 64 bits: 2^32 is a position like any other, and after 2^64 - 1 comes 0, on both sides. */
+static void test_positions(void **state)
+{
+	static const uint64_t edges[] = { 1ULL << 32, 1ULL << 63, 0 };
+	static const size_t lens[] = { 1, 5, 96, 97, 4096, 300000, 900000 };
+	struct shmipc_stream *a, *b;
+	struct duo d;
+
+	(void)state;
+	for (unsigned int e = 0; e < 3; e++) {
+		duo_open(&d, NULL);
+		duo_stream(&d, &b, &a);
+		for (unsigned int i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+			/* Ends before it, at it, one beyond, and lies across. */
+			static const int before[] = { 1, 0, -1 };
+
+			for (int j = 0; j < 4; j++) {
+				uint64_t at = j < 3 ? edges[e] - lens[i] - before[j] :
+					      edges[e] - lens[i] / 2;
+
+				duo_stream_at(b, a, at);
+				send_and_peek(b, a, lens[i], at);
+				send_and_peek(b, a, 3, at + lens[i]);
+			}
+		}
+		read_across(b, a, edges[e]);
+		duo_close(&d);
+	}
+}
+
+/* Beyond an edge, only the position that comes there is believed. */
+static void test_position_refused(void **state)
+{
+	static const uint64_t edges[] = { 1ULL << 32, 0 };
+	struct shmipc_stream *a, *b;
+	struct frame f;
+	struct duo d;
+	char buf[8];
+
+	(void)state;
+	for (unsigned int i = 0; i < 6; i++) {
+		uint64_t edge = edges[i / 3], lie[] = { edge, edge ^ 1ULL << 32, edge - 1 };
+
+		duo_open(&d, NULL);
+		duo_stream(&d, &b, &a);
+		duo_stream_at(b, a, edge - 4);
+		assert_int_equal(shmipc_write(b, "four", 4, 0, LIMIT), 4);
+		assert_int_equal(shmipc_read(a, buf, 4, LIMIT), 4);
+		f = duo_frame(b);
+		f.position = lie[i % 3];
+		duo_inject(d.b, &f);
+		assert_int_equal(shmipc_read(a, buf, 1, MS), i % 3 ? -EBADMSG : 1);
+		duo_close(&d);
+	}
+}
+
 /* ---- parking ------------------------------------------------------------------ */
 
 enum { KEPT = 9 };
@@ -294,6 +390,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_both_ways), cmocka_unit_test(test_past_2_to_32),
+		cmocka_unit_test(test_positions), cmocka_unit_test(test_position_refused),
 		cmocka_unit_test(test_parked), cmocka_unit_test(test_parked_past_2_to_32),
 		cmocka_unit_test(test_laps), cmocka_unit_test(test_returned_past_2_to_32),
 		cmocka_unit_test(test_word_of_zeroes), cmocka_unit_test(test_lying_returns),
