@@ -16,6 +16,13 @@ results=$(realpath "$BUILD")/check/$part.results
 : >"$results"
 unset VARIANT
 wrap=
+# How much the tests do (tests/integration/pair.h), and how long one program may take for that.
+case $part in
+quick) scale=quick limit=60 ;;
+long) scale=long limit=1800 ;;
+*) scale=check limit=180 ;;
+esac
+export SHMIPC_TEST_SCALE=${SHMIPC_TEST_SCALE:-$scale} SHMIPC_TEST_TIMEOUT=${SHMIPC_TEST_TIMEOUT:-$limit}
 
 failures() { grep -c '^[^|]*|[0-9]*|[1-9]' "$results" || true; }
 
@@ -84,7 +91,7 @@ native() {
 # Planted faults: natively each time, with those that need the VM in the long check.
 mutants() {
 	local log=$BUILD/check/mutants.log rc=0
-	tests/mutants/run.sh >"$log" 2>&1 || rc=$?
+	SHMIPC_TEST_SCALE=quick tests/mutants/run.sh >"$log" 2>&1 || rc=$?
 	sed '$d' "$log"
 	sed -nE '$s/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/mutants|\1|\2|\3/p' "$log" >>"$results"
 	return $rc
@@ -140,7 +147,7 @@ long() {
 		case $v in
 		clang* | gcc*) command -v "$v" >/dev/null || { echo "== no $v here"; continue; } ;;
 		esac
-		suite "embedded $v" "$v"
+		SHMIPC_TEST_SCALE=quick suite "embedded $v" "$v"
 	done
 	MUTANTS=all step mutants mutants || true
 	vm

@@ -7,7 +7,8 @@
 # the sources' folders of these names, with BUILDDIR's tools and examples (guest-suite.sh tells how), and prints a line for each and, last, "kernel RELEASE: N passed, N failed, N skipped". Loading and unloading the
 # module count as one each. A program that the guest never reported is a failure, and so is a VM that failed.
 # The kernel log stays in BUILDDIR/vm/FLAVOUR/kernel.log.
-# SHMIPC_TEST_TIMEOUT: seconds a program (120); SHMIPC_VM_MEM: MiB (1024); SHMIPC_VM_SRC: another source tree.
+# SHMIPC_TEST_SCALE: how much the tests do (quick); SHMIPC_TEST_TIMEOUT: seconds a program (120);
+# SHMIPC_VM_MEM: MiB (1024); SHMIPC_VM_SRC: another source tree.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -108,7 +109,8 @@ fi
 rc=0
 "$vm_dir/run.sh" --flavour "$flavour" --ko "$work/shmipc.ko" --add "$tmp/t:/t" --log "$work/kernel.log" \
 	--mem "$mem" --append "$append" --timeout $((120 + ${#programs[@]} * (limit + 15))) \
-	-- env CI="${CI-}" SHMIPC_TEST_TIMEOUT="$limit" "${guest_env[@]}" sh /t/guest-suite.sh 2>&1 |
+	-- env CI="${CI-}" SHMIPC_TEST_SCALE="${SHMIPC_TEST_SCALE:-quick}" \
+	SHMIPC_TEST_TIMEOUT="$limit" "${guest_env[@]}" sh /t/guest-suite.sh 2>&1 |
 	tee "$tmp/out" || rc=$?
 tally
 [[ ${#programs[@]} -gt 0 ]] || lost "no test programs in $build/tests/integration"
