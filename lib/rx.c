@@ -396,6 +396,7 @@ bool rx_return(struct shmipc_session *s, struct rx_node *node)
 	uint16_t lap = rx->returned / rx->nr_returns + 1;
 	uint32_t before = rx->returned++;
 	struct shmipc_stream *st = node->stream;
+	bool awaited;
 
 	store_release(&rx->returns[index], RETURN_WORD(lap, node->live, node->seq));
 	if (st) {
@@ -405,16 +406,17 @@ bool rx_return(struct shmipc_session *s, struct rx_node *node)
 		node->stream = NULL;
 	}
 	full_fence();
-	if (event_due(load_relaxed(&rx->peer->tx_event), before, rx->returned))
-		return true;
-	if (!returns_awaited(rx))
-		return false;
+	awaited = returns_awaited(rx);
 	/* The peer hopes for more at once. With nothing left to read there may be no more. */
-	if (!st || !st->head)
+	if (event_due(load_relaxed(&rx->peer->tx_event), before, rx->returned) ||
+	    (awaited && (!st || !st->head))) {
+		rx->unrung = false;
 		return true;
-	if (!rx->unrung)
+	}
+	if (awaited && !rx->unrung) {
+		rx->unrung = true;
 		session_cork(s);
-	rx->unrung = true;
+	}
 	return false;
 }
 

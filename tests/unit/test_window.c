@@ -414,6 +414,15 @@ static void test_returns_before_a_sleep(void **state)
 	assert_false(rung(d.b_ep));
 	assert_int_equal(shmipc_flush(a), 0);
 	expect_write(&d, b, 1);
+	/* A bell tells of all returns before it: they need no other. */
+	block(&d, b, 1);
+	read_n(a, 5);
+	assert_false(rung(d.b_ep));
+	read_n(a, 11);
+	expect_write(&d, b, 1);
+	block(&d, b, 1);
+	assert_int_equal(shmipc_flush(a), 0);
+	assert_false(rung(d.b_ep));
 	duo_close(&d);
 }
 
