@@ -27,29 +27,44 @@ uint32_t tsan_fence_word;
 uint32_t *process_word;
 static struct lock process_lock;
 
-static int process_mark(uint32_t *mark)
+static uint32_t *map_word(void)
 {
 	size_t page = sysconf(_SC_PAGESIZE);
+	uint32_t *word = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			      0);
+
+	if (word == MAP_FAILED)
+		return NULL;
+	if (!madvise(word, page, MADV_WIPEONFORK))
+		return word;
+	munmap(word, page);
+	return NULL;
+}
+
+/* GRND_INSECURE: never blocks; nobody has to guess it. 0 stands for a fork. */
+static int random_mark(uint32_t *mark)
+{
+	do
+		if (getrandom(mark, sizeof(*mark), GRND_INSECURE) < 0)
+			return -errno;
+	while (!*mark);
+	return 0;
+}
+
+static int process_mark(uint32_t *mark)
+{
+	uint32_t *word;
 	int err = 0;
 
 	lock(&process_lock);
-	if (!process_word) {
-		uint32_t *word = mmap(NULL, page, PROT_READ | PROT_WRITE,
-				      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-		if (word == MAP_FAILED)
-			err = -ENOMEM;
-		else if (madvise(word, page, MADV_WIPEONFORK))
-			err = -errno;
-		else
-			process_word = word;
-	}
-	/* GRND_INSECURE: never blocks; nobody has to guess it. 0 stands for a fork. */
-	while (!err && !*process_word)
-		if (getrandom(process_word, sizeof(*process_word), GRND_INSECURE) < 0)
-			err = -errno;
+	word = process_word ? process_word : map_word();
+	process_word = word;
+	if (!word)
+		err = -ENOMEM;
+	else if (!*word)
+		err = random_mark(word);
 	if (!err)
-		*mark = *process_word;
+		*mark = *word;
 	unlock(&process_lock);
 	return err;
 }
