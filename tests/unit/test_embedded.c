@@ -616,7 +616,7 @@ static int attack(const char *name)
 	if (mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) != MAP_FAILED)
 		return 118;
 	/* Within one uid the mode does not keep anybody out, nor is it meant to. */
-	if (geteuid() == OTHER && open(path, O_RDWR) >= 0)
+	if (geteuid() != end.peer.uid && open(path, O_RDWR) >= 0)
 		return 117;
 	if (ops->segment_map(end.pv, end.session, 0, &mapping))
 		return 120;
