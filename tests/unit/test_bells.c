@@ -199,8 +199,9 @@ static void test_passed_before_armed(void **state)
 	found = tx_arm(d.b);
 	unlock(&d.b->tx.lock);
 	assert_true(found);
-	/* Once: then it may sleep for the next. */
+	/* Until those who wait were let go on: then it may sleep for the next. */
 	lock(&d.b->tx.lock);
+	tx_unblock(d.b);
 	found = tx_arm(d.b);
 	unlock(&d.b->tx.lock);
 	assert_false(found);
