@@ -288,7 +288,7 @@ static int ring_bits(void *arg)
 		shmipc_ready_ring(r->b->ep, &r->b->source[0], r->bit, false);
 		/* Taken before the next, so that each ring is a cause of its own. */
 		while (atomic_read(r->seen) <= i)
-			cond_resched();
+			usleep_range(20, 50);
 	}
 	complete(&r->done);
 	return 0;
@@ -304,11 +304,11 @@ static void ready_concurrent(struct kunit *test)
 
 	bench_init(test, &b);
 	for (i = 0; i < 2; i++) {
-		r[i] = (struct ringer){ .b = &b, .bit = 1 << i, .rounds = 2000, .seen = &seen[i] };
+		r[i] = (struct ringer){ .b = &b, .bit = 1 << i, .rounds = 200, .seen = &seen[i] };
 		init_completion(&r[i].done);
 		KUNIT_ASSERT_FALSE(test, IS_ERR(kthread_run(ring_bits, &r[i], "shmipc-ring")));
 	}
-	while (atomic_read(&seen[0]) + atomic_read(&seen[1]) < 4000 && time_before(jiffies, limit)) {
+	while (atomic_read(&seen[0]) + atomic_read(&seen[1]) < 400 && time_before(jiffies, limit)) {
 		struct shmipc_ready ev;
 
 		if (!shmipc_ready_take(b.ep, NULL, &ev, 1)) {
@@ -320,7 +320,7 @@ static void ready_concurrent(struct kunit *test)
 				atomic_inc(&seen[i]);
 	}
 	for (i = 0; i < 2; i++)
-		KUNIT_EXPECT_EQ(test, atomic_read(&seen[i]), 2000);
+		KUNIT_EXPECT_EQ(test, atomic_read(&seen[i]), 200);
 	/* Lets them go whatever happened. */
 	for (i = 0; i < 2; i++) {
 		atomic_set(&seen[i], INT_MAX);
