@@ -112,13 +112,17 @@ static int connect_publish(struct shmipc_call *call, struct shmipc_session *s)
 	return err;
 }
 
+static bool answered(const struct shmipc_session *s)
+{
+	return READ_ONCE(s->state) != SHMIPC_SESSION_PENDING;
+}
+
 static int connect_wait(struct shmipc_session *s, u64 timeout_ns)
 {
 	ktime_t timeout = timeout_ns < KTIME_MAX ? (ktime_t)timeout_ns : KTIME_MAX;
 	long ret;
 
-	ret = wait_event_interruptible_hrtimeout(s->answered,
-				READ_ONCE(s->state) != SHMIPC_SESSION_PENDING, timeout);
+	ret = wait_event_interruptible_hrtimeout(s->answered, answered(s), timeout);
 	/* An answer counts, whatever ended the wait. */
 	switch (smp_load_acquire(&s->state)) {
 	case SHMIPC_SESSION_LIVE:
@@ -371,7 +375,8 @@ int shmipc_accept(struct shmipc_call *call)
 	struct accept a = {};
 	int err;
 
-	if (arg->flags & ~(SHMIPC_ACCEPT_HOME | SHMIPC_ACCEPT_ZERO_REVOKED) || arg->causes & ~SHMIPC_SESSION_CAUSES)
+	if (arg->flags & ~(SHMIPC_ACCEPT_HOME | SHMIPC_ACCEPT_ZERO_REVOKED) ||
+	    arg->causes & ~SHMIPC_SESSION_CAUSES)
 		return -EOPNOTSUPP;
 	if (arg->__reserved)
 		return -EINVAL;

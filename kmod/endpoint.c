@@ -83,6 +83,7 @@ void shmipc_endpoint_end(struct shmipc_endpoint *ep, enum shmipc_ending how)
 	rcu_read_lock();
 	spin_lock(&ep->ready_lock);
 	att = ep->att;
+	/* Pairs with the acquire of who polls the anchor. */
 	if (att)
 		smp_store_release(&att->anchor->state, SHMIPC_STATE_DEAD);
 	spin_unlock(&ep->ready_lock);

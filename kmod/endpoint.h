@@ -12,8 +12,8 @@
  *
  * ENDING is set once, under whatever lock the caller has, and only marks, wakes and queues.
  * The work then runs without locks: names go, mappings are zapped, peers are told, memory is
- * given back. Nothing in it allocates or fails. release() and CLOSE wait for it; what is left then is the
- * memory of the struct, until the last peer lets go of its session.
+ * given back. Nothing in it allocates or fails. release() and CLOSE wait for it; what is left then
+ * is the memory of the struct, until the last peer lets go of its session.
  */
 #ifndef _SHMIPC_ENDPOINT_H
 #define _SHMIPC_ENDPOINT_H

@@ -5,8 +5,8 @@
  *	new --BIND--> named --CLOSE or death--> closed
  *
  * A name lives in the network namespace of its binder, which the listener keeps. Connectors queue
- * up to the backlog; a listener that closes refuses those who wait. A quota counts the sessions of one
- * user on one listener, from CONNECT until both sides have closed.
+ * up to the backlog; a listener that closes refuses those who wait. A quota counts the sessions of
+ * one user on one listener, from CONNECT until both sides have closed.
  */
 #ifndef _SHMIPC_LISTENER_H
 #define _SHMIPC_LISTENER_H

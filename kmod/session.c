@@ -40,7 +40,7 @@ struct shmipc_session *shmipc_session_new(struct shmipc_endpoint *ep,
 	spin_lock_init(&s->lock);
 	s->state = SHMIPC_SESSION_PENDING;
 	s->blocking = !(arg->flags & SHMIPC_CONNECT_NONBLOCK);
-	atomic_set(&s->sides_left, 2);
+	refcount_set(&s->sides_left, 2);
 	side_init(s, 0, ep);
 	side_init(s, 1, NULL);
 	s->side[0].ready.cookie = arg->cookie;
@@ -78,7 +78,7 @@ void shmipc_side_free(struct shmipc_side *side)
 	struct shmipc_session *s = shmipc_session_of(side);
 
 	shmipc_live_dec(sides);
-	if (atomic_dec_and_test(&s->sides_left))
+	if (refcount_dec_and_test(&s->sides_left))
 		session_free(s);
 }
 
@@ -91,8 +91,8 @@ static void session_over(struct shmipc_session *s)
 }
 
 /*
- * Ends one grant. Whoever comes revokes it himself and only then takes it out of its slot: who finds
- * a slot empty knows that nobody has it mapped any more. False: it was empty, or another was first.
+ * Ends one grant. Whoever comes revokes it himself and only then takes it out of its slot: who
+ * finds a slot empty knows that nobody has it mapped any more. False: it was empty, or another was first.
  */
 static bool slot_drop(struct shmipc_side *granter, unsigned long slot)
 {

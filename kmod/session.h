@@ -15,8 +15,8 @@
 #ifndef _SHMIPC_SESSION_H
 #define _SHMIPC_SESSION_H
 
-#include <linux/atomic.h>
 #include <linux/list.h>
+#include <linux/refcount.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/xarray.h>
@@ -75,7 +75,7 @@ struct shmipc_session {
 	spinlock_t lock;
 	u8 state;
 	bool blocking;
-	atomic_t sides_left;
+	refcount_t sides_left;
 	struct shmipc_side side[2];
 	struct shmipc_view *first;
 	struct shmipc_listener *listener;
@@ -114,8 +114,8 @@ void shmipc_side_free(struct shmipc_side *side);
 void shmipc_side_close(struct shmipc_side *side, u32 flags, u32 reason, bool died);
 
 /*
- * With home->lock held; publishes side 1. -EPIPE: the connector has left, or what it grants does not
- * fit. -ESTALE: @home has ended.
+ * With home->lock held; publishes side 1. -EPIPE: the connector has left, or what it grants does
+ * not fit. -ESTALE: @home has ended.
  */
 int shmipc_session_accept_locked(struct shmipc_session *s, struct shmipc_endpoint *home,
 				 struct shmipc_view *view);

@@ -132,12 +132,11 @@ static bool subtree_has(struct rb_node *n, unsigned long npages)
 static struct shmipc_view *leftmost_with_gap(struct rb_node *n, unsigned long npages)
 {
 	for (;;) {
-		if (subtree_has(n->rb_left, npages))
+		while (subtree_has(n->rb_left, npages))
 			n = n->rb_left;
-		else if (view_at(n)->gap >= npages)
+		if (view_at(n)->gap >= npages)
 			return view_at(n);
-		else
-			n = n->rb_right;
+		n = n->rb_right;
 	}
 }
 

@@ -107,7 +107,7 @@ static bool take(struct arena *arena, unsigned int order, struct arena_block *bl
 	arena->heads[from] = arena->extents[block->extent].next[block->unit];
 	while (from > order) {
 		from--;
-		push(arena, block->extent, block->unit + (1U << from), from);
+		push(arena, block->extent, block->unit + (uint32_t)(1ULL << from), from);
 	}
 	arena->extents[block->extent].tags[block->unit] = order + 1;
 	return true;

@@ -3,7 +3,7 @@
 
 export BUILD
 CHECKS := check-quick check-native check-vm check-kunit check-install check check-long
-.PHONY: $(CHECKS) demo demo-vm bench-vm mutants deps
+.PHONY: $(CHECKS) demo demo-vm bench-vm lint mutants deps
 
 $(CHECKS):
 	+@MAKE="$(MAKE)" tests/check.sh $(@:check-%=%)
@@ -15,6 +15,10 @@ demo demo-vm bench-vm: deps
 demo_SCRIPT = tests/demo.sh
 demo-vm_SCRIPT = tests/vm/demo.sh
 bench-vm_SCRIPT = tests/vm/bench.sh
+lint: DEPS = lint
+lint: deps
+	@tests/lint.sh
+
 mutants: deps
 	@MAKE="$(MAKE)" tests/mutants/run.sh
 
@@ -37,5 +41,6 @@ counts:
 ##  check          native, VM and install; what CI runs
 ##  check-long     check, and more compilers
 ##  counts         record the counts of the checks run last in tests/counts.list
+##  lint           checkpatch, sparse, Coccinelle, clang-tidy, cppcheck, codespell
 ##  mutants        each planted fault must turn its test red
 ##  demo, demo-vm, bench-vm, deps (installs the Debian packages that are missing)

@@ -3,7 +3,8 @@
  * compat.h - included before everything else, by the compiler's command line
  *
  * The module is written for the newest kernel; what an older one lacks is here. What there is has
- * been found by compiling probe/NAME.c, never by comparing versions: distributions carry changes back.
+ * been found by compiling probe/NAME.c, never by comparing versions: distributions carry changes
+ * back.
  */
 #ifndef _SHMIPC_COMPAT_H
 #define _SHMIPC_COMPAT_H

@@ -131,8 +131,8 @@ void shmipc_test_become(struct kunit *test, uid_t uid, gid_t gid)
 	shmipc_test_restore(test);
 	cred = prepare_creds();
 	KUNIT_ASSERT_NOT_NULL(test, cred);
-	cred->uid = cred->euid = cred->suid = cred->fsuid = make_kuid(&init_user_ns, uid);
-	cred->gid = cred->egid = cred->sgid = cred->fsgid = make_kgid(&init_user_ns, gid);
+	cred->euid = make_kuid(&init_user_ns, uid);
+	cred->egid = make_kgid(&init_user_ns, gid);
 	cap_clear(cred->cap_effective);
 	cap_clear(cred->cap_permitted);
 	t->mine = cred;

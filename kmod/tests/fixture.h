@@ -2,8 +2,8 @@
 /*
  * fixture.h - what the KUnit suites share
  *
- * A case runs in a kernel thread with a user address space, in which it maps and touches memory as a
- * process would. Endpoints are opened on files of their own, so that no device node is needed. All
+ * A case runs in a kernel thread with a user address space, in which it maps and touches memory as
+ * a process would. Endpoints are opened on files of their own, so that no device node is needed. All
  * that a case opened is released after it, and then every live counter must be 0 again.
  *
  * A suite is included at the end of the source that it tests, and so reaches what is static there.

@@ -330,6 +330,7 @@ static void mapping_revoke_against_faults(struct kunit *test)
 		KUNIT_EXPECT_NE(test, wait_for_completion_timeout(&t.begun, SHMIPC_TEST_LIMIT),
 				0UL);
 		KUNIT_EXPECT_EQ(test, shmipc_test_revoke(test, p.a, p.sa, round), 0L);
+		/* Pairs with the acquire before each touch. */
 		smp_store_release(&t.revoked, true);
 		usleep_range(1000, 2000);
 		kthread_stop(task);

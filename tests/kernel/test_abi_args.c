@@ -367,7 +367,7 @@ static void test_connect(void **state)
 	(void)state;
 	good.flags = SHMIPC_CONNECT_NONBLOCK;
 	must(abi_seg_create(ep.fd, 1, &seg));
-	a = good, a.flags |= 4;
+	a = good, a.flags |= 8;
 	refuse(ep.fd, SHMIPC_IOC_CONNECT, a, EOPNOTSUPP);
 	a = good, a.causes = SHMIPC_CAUSE_ACCEPT;
 	refuse(ep.fd, SHMIPC_IOC_CONNECT, a, EOPNOTSUPP);
@@ -415,7 +415,7 @@ static void test_accept(void **state)
 	refuse(p.server.fd, SHMIPC_IOC_ACCEPT, good, EAGAIN);
 	c.flags = SHMIPC_CONNECT_NONBLOCK;
 	must(abi_ioctl(p.client.fd, SHMIPC_IOC_CONNECT, &c));
-	a = good, a.flags = 2;
+	a = good, a.flags = 4;
 	refuse(p.server.fd, SHMIPC_IOC_ACCEPT, a, EOPNOTSUPP);
 	a = good, a.causes = SHMIPC_CAUSE_ACCEPT;
 	refuse(p.server.fd, SHMIPC_IOC_ACCEPT, a, EOPNOTSUPP);
@@ -453,6 +453,7 @@ static void test_accept(void **state)
 static void test_handles(void **state)
 {
 	struct abi_pair p = abi_pair_open(NAME);
+	struct abi_seg spare;
 	struct shmipc_seg_info info;
 	struct shmipc_close c = { .size = sizeof(c) };
 	int fd = p.server.fd;
@@ -470,13 +471,16 @@ static void test_handles(void **state)
 	fails(abi_peer_info(fd, p.at_server, 1, &info), ENOENT);
 	must(abi_peer_info(fd, p.at_server, 0, &info));
 
-	fails(abi_grant(fd, p.server_seg.handle, p.server_seg.handle, 1), EBADF);
+	must(abi_seg_create(fd, 1, &spare));
+	fails(abi_grant(fd, p.server_seg.handle, spare.handle, 1), EBADF);
 	fails(abi_grant(fd, p.at_server, p.at_server, 1), EBADF);
-	fails(abi_grant(fd, 99, p.server_seg.handle, 1), ENOENT);
+	fails(abi_grant(fd, 99, spare.handle, 1), ENOENT);
 	fails(abi_grant(fd, p.at_server, 99, 1), ENOENT);
-	fails(abi_grant(fd, p.at_server, p.server_seg.handle, SHMIPC_SLOTS_MAX), EINVAL);
-	fails(abi_grant(fd, p.at_server, p.server_seg.handle, 0), EEXIST);
-	must(abi_grant(fd, p.at_server, p.server_seg.handle, SHMIPC_SLOTS_MAX - 1));
+	fails(abi_grant(fd, p.at_server, spare.handle, SHMIPC_SLOTS_MAX), EINVAL);
+	fails(abi_grant(fd, p.at_server, spare.handle, 0), EEXIST);
+	/* Once a session and direction. */
+	fails(abi_grant(fd, p.at_server, p.server_seg.handle, 1), EEXIST);
+	must(abi_grant(fd, p.at_server, spare.handle, SHMIPC_SLOTS_MAX - 1));
 	fails(abi_revoke(fd, p.at_server, 1), ENOENT);
 	fails(abi_revoke(fd, p.at_server, SHMIPC_SLOTS_MAX), EINVAL);
 	fails(abi_revoke(fd, p.server_seg.handle, 0), EBADF);

@@ -100,6 +100,7 @@ static bool nth_fired(void)
 
 struct scene {
 	struct abi_pair p;
+	struct abi_seg spare;	/* of the server, granted to nobody */
 	uint32_t handle;	/* what was prepared */
 	int fd;
 	void *map;
@@ -187,7 +188,7 @@ static int run_info(struct scene *s)
 /* A slot far from the others, for which their table must grow. */
 static int run_grant(struct scene *s)
 {
-	return abi_grant(s->p.server.fd, s->p.at_server, s->p.server_seg.handle, 777);
+	return abi_grant(s->p.server.fd, s->p.at_server, s->spare.handle, 777);
 }
 
 static void prepare_grant(struct scene *s)
@@ -453,6 +454,7 @@ static void test_call(void **state)
 	if (nth_fd < 0)
 		abi_skip("no fault injection in this kernel");
 	s.p = abi_pair_open(NAME);
+	must(abi_seg_create(s.p.server.fd, 1, &s.spare));
 	while (attempt(c, &s, n, met))
 		assert_true(n++ < NTH_MAX);
 	print_message("%-12s %d calls, %ld allocations (%ld slab, %ld page), %ld copies failed\n",

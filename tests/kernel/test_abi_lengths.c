@@ -14,6 +14,7 @@
 
 struct world {
 	struct abi_pair p;
+	struct abi_seg spare;	/* of the server, granted to nobody */
 	uint32_t waiting;	/* the connector's session, for ACCEPT */
 	const char *name;	/* what is tried, for the one who reads a failure */
 };
@@ -126,7 +127,7 @@ static void fill_grant(struct world *w, void *arg)
 	struct shmipc_seg_grant *a = arg;
 
 	a->session = w->p.at_server;
-	a->segment = w->p.server_seg.handle;
+	a->segment = w->spare.handle;
 	a->slot = 9;
 }
 
@@ -141,7 +142,7 @@ static void fill_revoke(struct world *w, void *arg)
 {
 	struct shmipc_seg_revoke *a = arg;
 
-	must(abi_grant(w->p.server.fd, w->p.at_server, w->p.server_seg.handle, 10));
+	must(abi_grant(w->p.server.fd, w->p.at_server, w->spare.handle, 10));
 	a->session = w->p.at_server;
 	a->slot = 10;
 }
@@ -247,7 +248,7 @@ static const struct request requests[] = {
 	  .causes = SHMIPC_CAUSE_ACCEPT, .causes_at = WORD(shmipc_bind, causes),
 	  .outs = { OUTS(shmipc_bind, out_handle, out_handle) } },
 	{ REQUEST(ACCEPT, shmipc_accept, fill_accept, undo_accept), .answers = true,
-	  .flags = SHMIPC_ACCEPT_HOME,
+	  .flags = SHMIPC_ACCEPT_HOME | SHMIPC_ACCEPT_ZERO_REVOKED,
 	  .reserved = { WORD(shmipc_accept, __reserved), WORD(shmipc_accept, home_fd) },
 	  .causes = ABI_CAUSES | SHMIPC_CAUSE_USER, .causes_at = WORD(shmipc_accept, causes),
 	  .outs = { OUTS(shmipc_accept, out_meta_len, out_session),
@@ -255,7 +256,8 @@ static const struct request requests[] = {
 	  .handles = { { WORD(shmipc_accept, listener), 'l', false },
 		       { WORD(shmipc_accept, segment), 's', true } } },
 	{ REQUEST(CONNECT, shmipc_connect, fill_connect, undo_connect), .answers = true,
-	  .flags = SHMIPC_CONNECT_NONBLOCK | SHMIPC_CONNECT_EXPECT_UID,
+	  .flags = SHMIPC_CONNECT_NONBLOCK | SHMIPC_CONNECT_EXPECT_UID |
+		   SHMIPC_CONNECT_ZERO_REVOKED,
 	  .reserved = { WORD(shmipc_connect, expect_uid) },
 	  .causes = ABI_CAUSES | SHMIPC_CAUSE_USER, .causes_at = WORD(shmipc_connect, causes),
 	  .outs = { OUTS(shmipc_connect, out_session, out_peer) },
@@ -314,7 +316,10 @@ static void expect_good(struct world *w, const struct request *r)
 
 static struct world world_open(void)
 {
-	return (struct world){ .p = abi_pair_open(NAME) };
+	struct world w = { .p = abi_pair_open(NAME) };
+
+	must(abi_seg_create(w.p.server.fd, 1, &w.spare));
+	return w;
 }
 
 /* Runs @fn for every request, each followed by a good one. */

@@ -536,6 +536,7 @@ static void test_charge_moves(void **state)
 	struct server s = server_open();
 	struct shmipc_query before, after;
 	struct victim v = { .stage = STAGE_LIVE };
+	struct abi_seg theirs;
 	pid_t pid;
 
 	(void)state;
@@ -549,6 +550,7 @@ static void test_charge_moves(void **state)
 	}
 	server_accept(&s);
 	abi_hear(v.told[0]);
+	theirs = abi_peer_map(s.ep.fd, s.session, 0);
 	must(abi_query(s.ep.fd, &after));
 	assert_true(after.out_user_pages == before.out_user_pages);
 	assert_true(after.out_total_pages == before.out_total_pages + 4);
@@ -566,15 +568,17 @@ static void test_charge_moves(void **state)
 	must(abi_query(s.ep.fd, &after));
 	assert_true(after.out_user_pages == before.out_user_pages);
 	assert_true(after.out_total_pages == before.out_total_pages);
+	abi_unmap(&theirs);
 	server_close(&s);
 	close(v.told[0]), close(v.told[1]);
 }
 
-/* The same when the segment was dropped while the connection waited, and nobody else had it yet. */
+/* The same when its owner dropped it before anybody had mapped it: until then he pays. */
 static void test_charge_moves_late(void **state)
 {
 	struct server s = server_open();
 	struct shmipc_query before, after;
+	struct abi_seg theirs;
 	int told[2];
 	pid_t pid;
 
@@ -603,10 +607,15 @@ static void test_charge_moves_late(void **state)
 	abi_hear(told[0]);
 	server_accept(&s);
 	must(abi_query(s.ep.fd, &after));
+	assert_true(after.out_user_pages == before.out_user_pages);
+	assert_true(after.out_total_pages == before.out_total_pages + 4);
+	theirs = abi_peer_map(s.ep.fd, s.session, 0);
+	must(abi_query(s.ep.fd, &after));
 	assert_true(after.out_user_pages == before.out_user_pages + 4);
 	assert_true(after.out_total_pages == before.out_total_pages + 4);
 	kill(pid, SIGKILL);
 	abi_reap(pid);
+	abi_unmap(&theirs);
 	server_close(&s);
 	close(told[0]), close(told[1]);
 }

@@ -4,7 +4,7 @@
 # run.sh [PATCH...]: plant each fault in a copy of the tree, and see the test that it names go red.
 #
 # A patch begins with header lines: "Test: DIR/PROGRAM" (below tests/), and if needed "Variant: tsan" or "Where: vm" (the
-# program runs over the module, in QEMU). Without arguments: the native ones, and with MUTANTS=all the others too. A
+# program runs over the module, in QEMU) or "Where: kunit" (Test is a suite of the module's own). Without arguments: the native ones, and with MUTANTS=all the others too. A
 # mutant that stays green is a failure, and so is one that does not apply, build or boot.
 set -euo pipefail
 
@@ -49,13 +49,24 @@ run_vm()
 	return "$rc"
 }
 
+run_kunit()
+{
+	local rc=0
+
+	tests/vm/kunit.sh "$tmp/kunit" >"$tmp/log" 2>&1 || rc=$?
+	[[ $rc != 4 ]] || return 99
+	# Red is what the suite says, or what the kernel's log does; not just anything.
+	grep -qE "^SUITE $1: [0-9]+ passed, [1-9]|^  FAIL the VM: exit 3" "$tmp/log"
+	return $((! $?))
+}
+
 mutant()
 {
 	local patch=$1 name test variant where rc=0
 
 	name=$(basename "$patch" .patch)
 	test=$(header "$patch" Test) variant=$(header "$patch" Variant) where=$(header "$patch" Where)
-	if [[ $where == vm && ${MUTANTS:-native} != all && $explicit == 0 ]]; then
+	if [[ -n $where && ${MUTANTS:-native} != all && $explicit == 0 ]]; then
 		return
 	fi
 	cd "$tmp/tree"
@@ -63,6 +74,8 @@ mutant()
 		rc=98
 	elif [[ $where == vm ]]; then
 		run_vm "$test" || rc=$?
+	elif [[ $where == kunit ]]; then
+		run_kunit "$test" || rc=$?
 	else
 		run_native "$test" "$variant" || rc=$?
 	fi
