@@ -195,15 +195,22 @@ int shmipc_fd(const struct shmipc_endpoint *const_ep)
 
 /*
  * Who has news made it under ep->lock or poll_lock, then asks @polled. Who polls sets @polled, then
- * looks under those locks: one of the two sees the other. @news_rung comes after the write, so
- * that who reads it can't be too early.
+ * looks under those locks: one of the two sees the other. A thread that still looks is told without
+ * a system call, for most news in that look is of its own finding. @news_rung comes after the
+ * write, so that who reads it can't be too early.
  */
 void endpoint_tell_poller(struct shmipc_endpoint *ep)
 {
 	static const uint64_t one = 1;
+	int polled = atomic_load(&ep->polled);
 	ssize_t done;
 
-	if (!atomic_load(&ep->polled) || !atomic_exchange(&ep->polled, false))
+	if (polled == POLL_LOOKS &&
+	    atomic_compare_exchange_strong(&ep->polled, &polled, POLL_NEWS))
+		return;
+	/* By now it may have gone to sleep; or have come back, and looks again by itself. */
+	if (polled != POLL_SLEEPS ||
+	    !atomic_compare_exchange_strong(&ep->polled, &polled, POLL_NONE))
 		return;
 	done = write(ep->news, &one, sizeof(one));
 	(void)done;

@@ -66,6 +66,12 @@ struct cookie_entry {
 	struct shmipc_listener *listener;
 };
 
+/*
+ * What the thread in shmipc_wait() does, if it may sleep in poll() next: takes a last look; was
+ * given news in that look; sleeps.
+ */
+enum { POLL_NONE, POLL_LOOKS, POLL_NEWS, POLL_SLEEPS };
+
 struct shmipc_endpoint {
 	struct provider *pv;		/* (invariant) */
 	uint32_t process;		/* (invariant) the process that may use this */
@@ -90,7 +96,7 @@ struct shmipc_endpoint {
 	atomic_bool want_events;	/* shmipc_wait() was called once; written under lock */
 	atomic_int poll_fd;		/* shmipc_fd()'s: an epoll of pv->fd and @news; -1: none yet */
 	int news;			/* eventfd (invariant once poll_fd is set) */
-	atomic_bool polled;		/* the next news goes to @news */
+	atomic_int polled;		/* POLL_*: whether the next news goes to @news */
 	atomic_bool news_rung;		/* @news is to be read */
 	struct cookie_entry *cookies;	/* (lock) */
 	uint32_t nr_cookies;

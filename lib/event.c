@@ -174,7 +174,7 @@ static void poll_ends(struct shmipc_endpoint *ep)
 	ssize_t done;
 
 	if (atomic_load_explicit(&ep->polled, memory_order_relaxed))
-		atomic_store_explicit(&ep->polled, false, memory_order_relaxed);
+		atomic_store_explicit(&ep->polled, POLL_NONE, memory_order_relaxed);
 	if (atomic_load(&ep->news_rung)) {
 		atomic_store(&ep->news_rung, false);
 		done = read(ep->news, &count, sizeof(count));
@@ -182,22 +182,25 @@ static void poll_ends(struct shmipc_endpoint *ep)
 	}
 }
 
-int shmipc_wait(struct shmipc_endpoint *ep, struct shmipc_event *events, unsigned int max,
-		int64_t timeout_ns)
+/* Nothing was found. News of the last look that it did not find are told as later ones are. */
+static void poll_begins(struct shmipc_endpoint *ep)
+{
+	int polled = POLL_LOOKS;
+
+	if (atomic_compare_exchange_strong(&ep->polled, &polled, POLL_SLEEPS))
+		return;
+	atomic_store(&ep->polled, POLL_SLEEPS);
+	endpoint_tell_poller(ep);
+}
+
+static int wait_events(struct shmipc_endpoint *ep, struct shmipc_event *events, unsigned int max,
+		       int64_t timeout_ns, bool polls)
 {
 	struct waiter look = { .key = ep, .ready = never };
 	struct waiter w = { .key = ep, .ready = any_source, .arg = ep, .arm = true };
 	int64_t deadline = 0, left = timeout_ns;
 	int n, err;
 
-	if (endpoint_foreign(ep))
-		return -EPERM;
-	if (!max)
-		return -EINVAL;
-	if (!atomic_load(&ep->want_events))
-		want_events(ep);
-	if (atomic_load_explicit(&ep->poll_fd, memory_order_acquire) >= 0)
-		poll_ends(ep);
 	/* Old news must not keep new frames from being seen. */
 	endpoint_wait(ep, &look, 0);
 	for (;;) {
@@ -212,12 +215,36 @@ int shmipc_wait(struct shmipc_endpoint *ep, struct shmipc_event *events, unsigne
 				return 0;
 		}
 		/* Before the last look: what comes after it makes shmipc_fd() readable. */
-		if (!timeout_ns && atomic_load_explicit(&ep->poll_fd, memory_order_acquire) >= 0)
-			atomic_store(&ep->polled, true);
+		if (polls)
+			atomic_store(&ep->polled, POLL_LOOKS);
 		err = endpoint_wait(ep, &w, left);
 		if (err == -EAGAIN || err == -ETIMEDOUT)
 			return 0;
 		if (err)
 			return err;
 	}
+}
+
+int shmipc_wait(struct shmipc_endpoint *ep, struct shmipc_event *events, unsigned int max,
+		int64_t timeout_ns)
+{
+	bool polls;
+	int n;
+
+	if (endpoint_foreign(ep))
+		return -EPERM;
+	if (!max)
+		return -EINVAL;
+	if (!atomic_load(&ep->want_events))
+		want_events(ep);
+	polls = atomic_load_explicit(&ep->poll_fd, memory_order_acquire) >= 0;
+	if (polls)
+		poll_ends(ep);
+	polls &= !timeout_ns;
+	n = wait_events(ep, events, max, timeout_ns, polls);
+	if (polls && n)
+		atomic_store_explicit(&ep->polled, POLL_NONE, memory_order_relaxed);
+	else if (polls)
+		poll_begins(ep);
+	return n;
 }

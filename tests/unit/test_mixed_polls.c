@@ -136,10 +136,37 @@ static void test_poll_beside_connect(void **state)
 	duo_close(&d);
 }
 
+/* A loop of one thread finds its news itself, and pays no system calls to be told of it. */
+static void test_poll_alone(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct shmipc_event event;
+	struct duo d;
+	char c;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	for (int i = 0; i < 20; i++) {
+		poll_begins(d.a_ep);
+		assert_int_equal(shmipc_write(b, "x", 1, 0, 0), 1);
+		assert_int_equal(readable(d.a_ep), 1);
+		assert_int_equal(shmipc_wait(d.a_ep, &event, 1, 0), 1);
+		assert_false(d.a_ep->news_rung);
+		/* Nor while it is busy with what it found. */
+		assert_int_equal(shmipc_read(a, &c, 1, 0), 1);
+		assert_int_equal(shmipc_write(b, "y", 1, 0, 0), 1);
+		assert_int_equal(shmipc_read(a, &c, 1, LIMIT), 1);
+		assert_false(d.a_ep->news_rung);
+	}
+	duo_close(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_poll_late), cmocka_unit_test(test_poll_beside_reader),
+		cmocka_unit_test(test_poll_late), cmocka_unit_test(test_poll_alone),
+		cmocka_unit_test(test_poll_beside_reader),
 		cmocka_unit_test(test_poll_beside_try), cmocka_unit_test(test_poll_beside_connect),
 	};
 
