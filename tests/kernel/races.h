@@ -12,6 +12,7 @@
 struct ring {
 	struct abi_ep server, client;
 	struct abi_seg seg, extra;	/* the server's and the client's */
+	struct abi_seg first;		/* what the client connects with: granted from the start */
 	uint32_t listener, at_server, at_client;
 	uint64_t offset, length;	/* of the server's segment, at the client */
 	volatile uint8_t *map;		/* there, or NULL */
@@ -119,7 +120,7 @@ static int client_connects(struct ring *r)
 	struct shmipc_connect c = abi_connect_arg(NAME);
 
 	c.flags = SHMIPC_CONNECT_NONBLOCK;
-	c.segment = r->extra.handle;
+	c.segment = r->first.handle;
 	return abi_ioctl(r->client.fd, SHMIPC_IOC_CONNECT, &c);
 }
 
@@ -228,6 +229,7 @@ static void open_client(struct ring *r)
 {
 	r->client = abi_ep_open();
 	must(abi_seg_create(r->client.fd, ABI_PAGE, &r->extra));
+	must(abi_seg_create(r->client.fd, ABI_PAGE, &r->first));
 }
 
 static void prepare_listener(struct ring *r)
@@ -247,7 +249,7 @@ static void client_queues(struct ring *r)
 	struct shmipc_connect c = abi_connect_arg(NAME);
 
 	c.flags = SHMIPC_CONNECT_NONBLOCK;
-	c.segment = r->extra.handle;
+	c.segment = r->first.handle;
 	must(abi_ioctl(r->client.fd, SHMIPC_IOC_CONNECT, &c));
 	r->at_client = c.out_session;
 }
