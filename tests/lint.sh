@@ -18,6 +18,7 @@ cp -R Kbuild VERSION kmod uapi "$tree/"
 # Ignored: macros that are lists (X-macros), which no parentheses and no single use can be had for; comments at locks, which
 # are in each struct's kernel-doc; BIT(), which user space has not. A header for user space has _Static_assert.
 check_patch() {
+	cd "$tree" # where it may leave its notes
 	perl "$source/scripts/checkpatch.pl" --strict --no-tree --terse --no-summary --max-line-length=100 \
 		--ignore COMPLEX_MACRO,MACRO_ARG_REUSE,TRAILING_SEMICOLON,UNCOMMENTED_DEFINITION,BIT_MACRO,CAMELCASE \
 		-f kmod/*.[ch] kmod/tests/*.[ch] kmod/compat/*.h kmod/compat/probe/*.c uapi/shmipc.h
@@ -60,7 +61,10 @@ cocci_finds() {
 	cat >"$tree/planted/x.c" <<-'X'
 	void f(void *p) { if (p) kfree(p); }
 	X
-	! cocci
+	if cocci; then
+		echo "the planted fault was not found"
+		return 1
+	fi
 	rm -r "$tree/planted"
 }
 
