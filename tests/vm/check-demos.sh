@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 #
-# check-demos.sh: demo-vm and bench-vm, both with less of everything than when run by hand. Prints TAP.
+# check-demos.sh: demo-vm with less of everything than when run by hand. Prints TAP.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -24,14 +24,5 @@ demo()
 	done
 }
 
-# Instructions are the same, however many rounds: those of a few do.
-bench()
-{
-	SHMIPC_BENCH_ROUNDS=1000 tests/vm/bench.sh | tee "$tmp/out"
-	tail -n 1 "$tmp/out" |
-		grep -qE '^shmipc: [1-9][0-9]* unix: [1-9][0-9]* eventfd: [1-9][0-9]* futex: [1-9][0-9]* instructions per round trip$'
-}
-
 t demo-vm demo
-t bench-vm bench
 tap_end
