@@ -65,7 +65,7 @@ static inline int abi_ioctl(int fd, unsigned long nr, void *arg)
 	return ioctl(fd, nr, arg) < 0 ? -errno : 0;
 }
 
-/* SHMIPC_TEST_SLOW=1 is for kernels that check all they do: a system call takes 30 times as long. */
+/* SHMIPC_TEST_SLOW=1 is for kernels that check all they do: a call takes 30 times as long. */
 static inline bool abi_slow(void)
 {
 	const char *slow = getenv("SHMIPC_TEST_SLOW");

@@ -303,6 +303,13 @@ static void prepare_mapping(struct ring *r)
 	must(abi_map(r->client.fd, r->offset, r->length, PROT_READ, &r->map));
 }
 
+/* Mapped and touched: whoever takes it away must take page-table entries away. */
+static void prepare_touched(struct ring *r)
+{
+	prepare_mapping(r);
+	assert_int_equal(touch(r->map), 0);
+}
+
 /* A client that has no anchor yet. */
 static void prepare_file(struct ring *r)
 {

@@ -293,7 +293,8 @@ static void test_bind(void **state)
 {
 	struct abi_ep ep = abi_ep_open();
 	struct shmipc_bind good = abi_bind_arg(NAME), a;
-	const char *good_bytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:/-";
+	const char *good_bytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				 "0123456789._:/-";
 	char name[80];
 	int c;
 

@@ -122,13 +122,14 @@ struct scene {
  * @run: the call: 0 or -errno
  * @undo: takes back what was made and prepared, or NULL
  * @allocates: it is known to: a fault must be met
+ * @alone: no endpoint is open before it
  */
 struct call {
 	const char *name;
 	void (*prepare)(struct scene *s);
 	int (*run)(struct scene *s);
 	void (*undo)(struct scene *s, int ret);
-	bool allocates;
+	bool allocates, alone;
 };
 
 static int run_open(struct scene *s)
@@ -370,22 +371,23 @@ static void undo_epoll(struct scene *s, int ret)
 }
 
 static const struct call calls[] = {
-	{ "open", NULL, run_open, undo_open, true },
-	{ "mmap_anchor", prepare_file, run_anchor, undo_anchor, true },
-	{ "QUERY", NULL, run_query, NULL, false },
-	{ "SEG_CREATE", NULL, run_create, undo_create, true },
-	{ "SEG_INFO", NULL, run_info, NULL, false },
-	{ "SEG_GRANT", NULL, run_grant, undo_grant, true },
-	{ "SEG_REVOKE", prepare_grant, run_revoke, undo_revoke, false },
-	{ "BIND", NULL, run_bind, undo_bind, true },
-	{ "CONNECT", NULL, run_connect, undo_connect, true },
-	{ "ACCEPT", prepare_accept, run_accept, undo_accept, true },
-	{ "SYNC", prepare_sync, run_sync, undo_sync, true },
-	{ "CLOSE", prepare_close, run_close, undo_close, false },
-	{ "mmap", NULL, run_map, undo_map, true },
-	{ "fault", prepare_fault, run_fault, undo_fault, true },
-	{ "poll", NULL, run_poll, NULL, false },
-	{ "epoll_ctl", prepare_epoll, run_epoll, undo_epoll, true },
+	{ "open_first", NULL, run_open, undo_open, true, true },
+	{ "open", NULL, run_open, undo_open, true, false },
+	{ "mmap_anchor", prepare_file, run_anchor, undo_anchor, true, false },
+	{ "QUERY", NULL, run_query, NULL, false, false },
+	{ "SEG_CREATE", NULL, run_create, undo_create, true, false },
+	{ "SEG_INFO", NULL, run_info, NULL, false, false },
+	{ "SEG_GRANT", NULL, run_grant, undo_grant, true, false },
+	{ "SEG_REVOKE", prepare_grant, run_revoke, undo_revoke, false, false },
+	{ "BIND", NULL, run_bind, undo_bind, true, false },
+	{ "CONNECT", NULL, run_connect, undo_connect, true, false },
+	{ "ACCEPT", prepare_accept, run_accept, undo_accept, true, false },
+	{ "SYNC", prepare_sync, run_sync, undo_sync, true, false },
+	{ "CLOSE", prepare_close, run_close, undo_close, false, false },
+	{ "mmap", NULL, run_map, undo_map, true, false },
+	{ "fault", prepare_fault, run_fault, undo_fault, true, false },
+	{ "poll", NULL, run_poll, NULL, false, false },
+	{ "epoll_ctl", prepare_epoll, run_epoll, undo_epoll, true, false },
 };
 
 #define NR_CALLS	((int)(sizeof(calls) / sizeof(*calls)))
@@ -453,15 +455,18 @@ static void test_call(void **state)
 
 	if (nth_fd < 0)
 		abi_skip("no fault injection in this kernel");
-	s.p = abi_pair_open(NAME);
-	must(abi_seg_create(s.p.server.fd, 1, &s.spare));
+	if (!c->alone) {
+		s.p = abi_pair_open(NAME);
+		must(abi_seg_create(s.p.server.fd, 1, &s.spare));
+	}
 	while (attempt(c, &s, n, met))
 		assert_true(n++ < NTH_MAX);
 	print_message("%-12s %d calls, %ld allocations (%ld slab, %ld page), %ld copies failed\n",
 		      c->name, n, met[SLAB] + met[PAGE], met[SLAB], met[PAGE], met[COPY]);
 	if (c->allocates)
 		assert_true(met[SLAB] + met[PAGE] > 0);
-	abi_pair_close(&s.p);
+	if (!c->alone)
+		abi_pair_close(&s.p);
 }
 
 static struct CMUnitTest tests[NR_CALLS];

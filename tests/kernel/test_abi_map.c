@@ -199,6 +199,75 @@ static void test_revoke(void **state)
 	abi_pair_close(&p);
 }
 
+/* Where a session was made so, what was taken back reads as zeros. Each end says it for itself. */
+static void test_revoke_zeros(void **state)
+{
+	struct abi_ep server = abi_ep_open(), client = abi_ep_open();
+	struct abi_seg theirs = abi_seg_new(server.fd, 2 * ABI_PAGE), at_client, at_server;
+	struct abi_seg ours = abi_seg_new(client.fd, ABI_PAGE);
+	struct shmipc_connect c = abi_connect_arg(NAME);
+	struct shmipc_accept a = abi_accept_arg(abi_bind(server.fd, NAME));
+
+	(void)state;
+	c.flags = SHMIPC_CONNECT_NONBLOCK | SHMIPC_CONNECT_ZERO_REVOKED;
+	c.segment = ours.handle;
+	a.segment = theirs.handle;
+	must(abi_ioctl(client.fd, SHMIPC_IOC_CONNECT, &c));
+	must(abi_ioctl(server.fd, SHMIPC_IOC_ACCEPT, &a));
+	at_client = abi_peer_map(client.fd, c.out_session, 0);
+	at_server = abi_peer_map(server.fd, a.out_session, 0);
+	memset((void *)theirs.map, 7, theirs.length);
+	ours.map[0] = 7;
+	assert_int_equal(at_client.map[0], 7);	/* the second page is not touched before */
+	assert_int_equal(at_server.map[0], 7);
+	must(abi_revoke(server.fd, a.out_session, 0));
+	must(abi_revoke(client.fd, c.out_session, 0));
+	assert_int_equal(abi_touch(at_client.map, false), 0);
+	assert_int_equal(at_client.map[0], 0);
+	assert_int_equal(at_client.map[ABI_PAGE], 0);
+	theirs.map[0] = 8;
+	assert_int_equal(at_client.map[0], 0);
+	assert_int_equal(abi_touch(at_client.map, true), SIGSEGV);
+	fails(mprotect((void *)at_client.map, ABI_PAGE, RW) ? -errno : 0, EACCES);
+	assert_int_equal(abi_touch(at_server.map, false), SIGBUS);
+	/* Its own memory is no peer's: that ends with a signal. */
+	must(abi_close(client.fd, ours.handle, 0));
+	assert_int_equal(abi_touch(ours.map, false), SIGBUS);
+	abi_unmap(&at_client), abi_unmap(&at_server);
+	abi_unmap(&theirs), abi_unmap(&ours);
+	abi_ep_close(&server);
+	abi_ep_close(&client);
+}
+
+/* Splits, moves and refusals must not wear the number out. */
+static void test_mappings_max(void **state)
+{
+	struct abi_ep ep = abi_ep_open();
+	struct abi_seg seg;
+	volatile uint8_t *map[16], *more;
+	int round, i;
+
+	(void)state;
+	must(abi_seg_create(ep.fd, 3 * ABI_PAGE, &seg));
+	for (round = 0; round < 20; round++) {
+		for (i = 0; i < 16; i++)
+			must(abi_map(ep.fd, seg.offset, seg.length, RW, &map[i]));
+		fails(abi_map(ep.fd, seg.offset, seg.length, RW, &more), ENOSPC);
+		fails(abi_map(ep.fd, seg.offset, seg.length, PROT_EXEC, &more), EACCES);
+		munmap((void *)(map[0] + ABI_PAGE), ABI_PAGE);
+		fails(abi_map(ep.fd, seg.offset, ABI_PAGE, RW, &more), ENOSPC);
+		more = mremap((void *)map[1], seg.length, seg.length,
+			      MREMAP_MAYMOVE | MREMAP_DONTUNMAP);
+		assert_ptr_equal(more, MAP_FAILED);
+		must(mprotect((void *)(map[2] + ABI_PAGE), ABI_PAGE, PROT_READ) ? -errno : 0);
+		for (i = 0; i < 16; i++)
+			munmap((void *)map[i], seg.length);
+	}
+	must(abi_map(ep.fd, seg.offset, seg.length, RW, &more));
+	munmap((void *)more, seg.length);
+	abi_ep_close(&ep);
+}
+
 /* An owner that drops its segment loses its own mapping; the peer keeps what it was granted. */
 static void test_owner_closes(void **state)
 {
@@ -362,6 +431,8 @@ static const struct CMUnitTest tests[] = {
 	abi_test(test_zeroed),
 	abi_test(test_windows),
 	abi_test(test_revoke),
+	abi_test(test_revoke_zeros),
+	abi_test(test_mappings_max),
 	abi_test(test_owner_closes),
 	abi_test(test_close_revokes),
 	abi_test(test_race_map),

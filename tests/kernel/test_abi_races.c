@@ -74,7 +74,8 @@ static void wait_for(volatile bool *flag)
 
 static void lane_run(struct lane *l)
 {
-	struct timespec ts = { .tv_sec = l->nap_us / 1000000, .tv_nsec = l->nap_us % 1000000 * 1000 };
+	struct timespec ts = { .tv_sec = l->nap_us / 1000000,
+			       .tv_nsec = l->nap_us % 1000000 * 1000 };
 
 	l->ready = true;
 	wait_for(l->go);
@@ -280,7 +281,7 @@ static void round_of_processes(struct course *c)
 #define P(what, stage, server, a, tells, ...) \
 	{ what, NULL, a, exits, tells, { __VA_ARGS__ }, stage, server }
 
-/* SYNC, CLOSE, mmap, munmap, GRANT, REVOKE, ACCEPT, CONNECT, exit: each with itself and the rest. */
+/* SYNC, CLOSE, mmap, munmap, GRANT, REVOKE, ACCEPT, CONNECT, exit: each with all of them. */
 static const struct pair pairs[] = {
 	T("sync_sync", prepare_session, client_takes, server_rings, A_NEEDS_TO_BE_SECOND,
 	  ETIMEDOUT),
@@ -303,7 +304,7 @@ static const struct pair pairs[] = {
 	T("close_mmap", prepare_grant, client_maps, server_closes_revoking, A_NEEDS_TO_BE_FIRST,
 	  EINVAL, EFAULT),
 	T("close_mmap_kept", prepare_grant, client_maps, server_closes_segment, TELLS_NOTHING),
-	T("close_munmap", prepare_mapping, client_unmaps, server_closes_revoking,
+	T("close_munmap", prepare_touched, client_unmaps, server_closes_revoking,
 	  A_NEEDS_TO_BE_FIRST, EFAULT),
 	T("close_grant", prepare_session, server_grants, server_closes, A_NEEDS_TO_BE_FIRST,
 	  ENOENT),
@@ -334,7 +335,7 @@ static const struct pair pairs[] = {
 	T("mmap_connect", prepare_file_and_name, client_connects, client_maps_anchor,
 	  A_NEEDS_TO_BE_SECOND, EINVAL),
 	P("mmap_exit", GRANTED, true, client_maps, TELLS_NOTHING),
-	T("munmap_munmap", prepare_mapping, client_unmaps, client_unmaps_anchor,
+	T("munmap_munmap", prepare_touched, client_unmaps, client_unmaps_anchor,
 	  A_NEEDS_TO_BE_FIRST, EFAULT),
 	T("munmap_grant", prepare_session, server_grants, server_unmaps_anchor,
 	  A_NEEDS_TO_BE_FIRST, ESTALE, ENOENT),
@@ -342,6 +343,8 @@ static const struct pair pairs[] = {
 	  A_NEEDS_TO_BE_FIRST, EPIPE),
 	T("munmap_revoke", prepare_mapping, client_unmaps, server_revokes, A_NEEDS_TO_BE_FIRST,
 	  EFAULT),
+	T("munmap_revoke_touched", prepare_touched, client_unmaps, server_revokes,
+	  A_NEEDS_TO_BE_FIRST, EFAULT),
 	T("munmap_accept", prepare_queued, server_accepts, server_unmaps_anchor,
 	  A_NEEDS_TO_BE_FIRST, ESTALE, ENOENT, EAGAIN),
 	T("munmap_connect", prepare_listener, client_connects, server_unmaps_anchor,
@@ -386,7 +389,7 @@ static void test_pair(void **state)
 	struct sigaction sa = { .sa_handler = abi_on_fault, .sa_flags = SA_NODEFER };
 
 	uint64_t start = abi_now_ns();
-	int held = abi_open_raw();	/* else each round mounts and unmounts the module's inodes */
+	int held = abi_open_raw();	/* else each round mounts and unmounts the inodes */
 
 	must(held);
 	sigaction(SIGBUS, &sa, NULL);
