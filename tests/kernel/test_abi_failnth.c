@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
- * Each allocation of a call fails once: the N-th, for N from 1 until the call works without having
- * come so far. A call that met a fault answers ENOMEM, or EFAULT where the fault was in a copy, or
- * does without; it leaves all counters as they were, and works when it is made again.
+ * Each allocation of a call fails: the N-th alone, for N from 1 until the call works without having
+ * come so far; then all from the N-th byte on, for there are those that try twice. A call that met
+ * a fault answers ENOMEM, or EFAULT where the fault was in a copy, or does without; it leaves all
+ * counters as they were, and works when it is made again.
  *
  * For kernels with fault injection, which injects nothing by default: whoever may sleep, highmem
  * and single pages are spared.
@@ -16,6 +17,7 @@
 #define DEBUGFS		"/sys/kernel/debug/"
 #define NTH		"/proc/thread-self/fail-nth"
 #define NTH_MAX		2000	/* no call has as many points that may fail */
+#define STEP		32	/* bytes; no allocation that matters is shorter */
 #define EVENTS		64	/* more than the module has room for without allocating */
 
 /* ---- the injector ---- */
@@ -23,7 +25,7 @@
 enum kind { SLAB, PAGE, COPY, KINDS };
 
 static const char *const kinds[] = { "failslab", "fail_page_alloc", "fail_usercopy" };
-static int nth_fd = -1;
+static int nth_fd = -1, starve_fd = -1;
 
 /* False where the kernel does not have it. */
 static bool knob(enum kind kind, const char *name, const char *value)
@@ -69,11 +71,15 @@ static int injector_on(void **state)
 			return -1;
 		knob(kind, "verbose", "0");
 	}
+	/* For whoever asks for it, see starve_from(). */
+	if (!knob(SLAB, "task-filter", "Y") || !knob(SLAB, "probability", "100"))
+		return -1;
 	if (!knob(SLAB, "ignore-gfp-wait", "N") || !knob(PAGE, "ignore-gfp-wait", "N") ||
 	    !knob(PAGE, "ignore-gfp-highmem", "N") || !knob(PAGE, "min-order", "0"))
 		return -1;
+	starve_fd = open("/proc/thread-self/make-it-fail", O_WRONLY | O_CLOEXEC);
 	nth_fd = open(NTH, O_RDWR | O_CLOEXEC);
-	return nth_fd < 0 ? -1 : 0;
+	return nth_fd < 0 || starve_fd < 0 ? -1 : 0;
 }
 
 /* The @n-th point from here on fails; 0: none. Writing it is a copy, which may be that point. */
@@ -94,6 +100,21 @@ static bool nth_fired(void)
 
 	nth_set(0);
 	return fired;
+}
+
+/* After so many bytes no object is to be had. What ends it is open, for opening takes some. */
+static void starve_from(long bytes)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%ld", bytes);
+	assert_true(knob(SLAB, "space", text));
+	assert_int_equal(pwrite(starve_fd, "1", 1, 0), 1);
+}
+
+static void starve_end(void)
+{
+	assert_int_equal(pwrite(starve_fd, "0", 1, 0), 1);
 }
 
 /* ---- the calls ---- */
@@ -123,13 +144,14 @@ struct scene {
  * @undo: takes back what was made and prepared, or NULL
  * @allocates: it is known to: a fault must be met
  * @alone: no endpoint is open before it
+ * @retried: the kernel tries again until it works, so that it can't be starved
  */
 struct call {
 	const char *name;
 	void (*prepare)(struct scene *s);
 	int (*run)(struct scene *s);
 	void (*undo)(struct scene *s, int ret);
-	bool allocates, alone;
+	bool allocates, alone, retried;
 };
 
 static int run_open(struct scene *s)
@@ -371,23 +393,23 @@ static void undo_epoll(struct scene *s, int ret)
 }
 
 static const struct call calls[] = {
-	{ "open_first", NULL, run_open, undo_open, true, true },
-	{ "open", NULL, run_open, undo_open, true, false },
-	{ "mmap_anchor", prepare_file, run_anchor, undo_anchor, true, false },
-	{ "QUERY", NULL, run_query, NULL, false, false },
-	{ "SEG_CREATE", NULL, run_create, undo_create, true, false },
-	{ "SEG_INFO", NULL, run_info, NULL, false, false },
-	{ "SEG_GRANT", NULL, run_grant, undo_grant, true, false },
-	{ "SEG_REVOKE", prepare_grant, run_revoke, undo_revoke, false, false },
-	{ "BIND", NULL, run_bind, undo_bind, true, false },
-	{ "CONNECT", NULL, run_connect, undo_connect, true, false },
-	{ "ACCEPT", prepare_accept, run_accept, undo_accept, true, false },
-	{ "SYNC", prepare_sync, run_sync, undo_sync, true, false },
-	{ "CLOSE", prepare_close, run_close, undo_close, false, false },
-	{ "mmap", NULL, run_map, undo_map, true, false },
-	{ "fault", prepare_fault, run_fault, undo_fault, true, false },
-	{ "poll", NULL, run_poll, NULL, false, false },
-	{ "epoll_ctl", prepare_epoll, run_epoll, undo_epoll, true, false },
+	{ "open_first", NULL, run_open, undo_open, .allocates = true, .alone = true },
+	{ "open", NULL, run_open, undo_open, .allocates = true },
+	{ "mmap_anchor", prepare_file, run_anchor, undo_anchor, .allocates = true },
+	{ "QUERY", NULL, run_query, NULL, .allocates = false },
+	{ "SEG_CREATE", NULL, run_create, undo_create, .allocates = true },
+	{ "SEG_INFO", NULL, run_info, NULL, .allocates = false },
+	{ "SEG_GRANT", NULL, run_grant, undo_grant, .allocates = true },
+	{ "SEG_REVOKE", prepare_grant, run_revoke, undo_revoke, .allocates = false },
+	{ "BIND", NULL, run_bind, undo_bind, .allocates = true },
+	{ "CONNECT", NULL, run_connect, undo_connect, .allocates = true },
+	{ "ACCEPT", prepare_accept, run_accept, undo_accept, .allocates = true },
+	{ "SYNC", prepare_sync, run_sync, undo_sync, .allocates = true },
+	{ "CLOSE", prepare_close, run_close, undo_close, .allocates = false },
+	{ "mmap", NULL, run_map, undo_map, .allocates = true },
+	{ "fault", prepare_fault, run_fault, undo_fault, .allocates = true, .retried = true },
+	{ "poll", NULL, run_poll, NULL, .allocates = false },
+	{ "epoll_ctl", prepare_epoll, run_epoll, undo_epoll, .allocates = true },
 };
 
 #define NR_CALLS	((int)(sizeof(calls) / sizeof(*calls)))
@@ -410,8 +432,31 @@ static void expect_counts(const struct call *c, int n, const struct abi_counts *
 	}
 }
 
+static int run_nth(const struct call *c, struct scene *s, int n, bool *fired)
+{
+	int ret;
+
+	nth_set(n);
+	ret = c->run(s);
+	*fired = nth_fired();
+	return ret;
+}
+
+static int run_starved(const struct call *c, struct scene *s, int n, bool *fired)
+{
+	long left = times_left(SLAB);
+	int ret;
+
+	starve_from((long)n * STEP);
+	ret = c->run(s);
+	starve_end();
+	*fired = times_left(SLAB) != left;
+	return ret;
+}
+
 /* One attempt. True: the fault was met. */
-static bool attempt(const struct call *c, struct scene *s, int n, long met[KINDS])
+static bool attempt(const struct call *c, struct scene *s, int n, long met[KINDS],
+		    int (*run)(const struct call *c, struct scene *s, int n, bool *fired))
 {
 	struct abi_counts before = abi_counts(), prepared;
 	long left[KINDS];
@@ -423,9 +468,7 @@ static bool attempt(const struct call *c, struct scene *s, int n, long met[KINDS
 	prepared = abi_counts();
 	for (kind = 0; kind < KINDS; kind++)
 		left[kind] = times_left(kind);
-	nth_set(n);
-	ret = c->run(s);
-	fired = nth_fired();
+	ret = run(c, s, n, &fired);
 	for (kind = 0; fired && kind < KINDS && left[kind] == times_left(kind); kind++)
 		;
 	if (fired) {
@@ -450,8 +493,8 @@ static void test_call(void **state)
 {
 	const struct call *c = *state;
 	struct scene s = {};
-	long met[KINDS] = {};
-	int n = 1;
+	long met[KINDS] = {}, starved[KINDS] = {};
+	int n = 1, bytes = 0;
 
 	if (nth_fd < 0)
 		abi_skip("no fault injection in this kernel");
@@ -459,12 +502,15 @@ static void test_call(void **state)
 		s.p = abi_pair_open(NAME);
 		must(abi_seg_create(s.p.server.fd, 1, &s.spare));
 	}
-	while (attempt(c, &s, n, met))
+	while (attempt(c, &s, n, met, run_nth))
 		assert_true(n++ < NTH_MAX);
-	print_message("%-12s %d calls, %ld allocations (%ld slab, %ld page), %ld copies failed\n",
-		      c->name, n, met[SLAB] + met[PAGE], met[SLAB], met[PAGE], met[COPY]);
+	while (!c->retried && attempt(c, &s, bytes, starved, run_starved))
+		assert_true(bytes++ < NTH_MAX);
+	print_message("%-12s %d calls, %ld allocations (%ld slab, %ld page), %ld copies failed; "
+		      "starved %ld times\n", c->name, n + bytes, met[SLAB] + met[PAGE], met[SLAB],
+		      met[PAGE], met[COPY], starved[SLAB]);
 	if (c->allocates)
-		assert_true(met[SLAB] + met[PAGE] > 0);
+		assert_true(met[SLAB] + met[PAGE] > 0 && (c->retried || starved[SLAB] > 0));
 	if (!c->alone)
 		abi_pair_close(&s.p);
 }
