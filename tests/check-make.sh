@@ -74,9 +74,9 @@ order() {
 	mkdir -p "$tmp/bare"
 	git ls-files -z --cached --others --exclude-standard | tar --null -T - --ignore-failed-read -cf - | tar -xf - -C "$tmp/bare"
 	printf '#!/bin/bash\nsleep 1\ntouch %q\n' "$tmp/bare/ready" >"$tmp/bare/tests/deps.sh"
-	# It makes what it is asked for, of nothing.
+	# It makes what it is asked for, of nothing; questions may come before the packages.
 	# shellcheck disable=SC2016 # the script's
-	printf '#!/bin/bash\n[[ -e %q ]] || { echo too early; touch %q; exit 1; }\n%s\n' \
+	printf '#!/bin/bash\n[[ " $* " == *" -o "* ]] || exit 0\n[[ -e %q ]] || { echo too early; touch %q; exit 1; }\n%s\n' \
 		"$tmp/bare/ready" "$tmp/bare/early" \
 		'while [[ $1 != -o ]]; do shift; done; touch "$2"; chmod +x "$2"' >"$tmp/bare/cc"
 	printf '#!/bin/bash\n[[ -e %q && -x build/tools/shmipc-cat ]]\n' "$tmp/bare/ready" |
