@@ -56,7 +56,7 @@ run_kunit()
 	tests/vm/kunit.sh "$tmp/kunit" >"$tmp/log" 2>&1 || rc=$?
 	[[ $rc != 4 ]] || return 99
 	# Red is what the suite says, or what the kernel's log does; not just anything.
-	grep -qE "^SUITE $1: [0-9]+ passed, [1-9]|^  FAIL the VM: exit 3" "$tmp/log"
+	grep -qE "^SUITE $1: [0-9]+ passed, [1-9]|^  FAIL ($1: |the VM: exit 3)" "$tmp/log"
 	return $((! $?))
 }
 

@@ -47,7 +47,10 @@ count_suite()
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 	echo "SUITE $name: $p passed, $f failed, $s skipped"
 	((f == 0)) || grep -vE '^ +ok ' <<<"$suite" | sed 's/^/  | /'
-	((p + f + s == planned)) || lost "$name: $((p + f + s)) results of $planned planned"
+	((p + f + s == planned)) && return
+	lost "$name: $((p + f + s)) results of $planned planned"
+	# KUnit keeps 512 bytes a case; a failure that is longer than that is in the kernel's log alone.
+	grep -E -A 3 '(EXPECTATION|ASSERTION) FAILED' "$work/kernel.log" | head -n 40 | sed 's/^/  | /'
 }
 
 for file in "$src"/kmod/tests/*_test.c; do
