@@ -345,6 +345,8 @@ static void *race_peer(void *arg)
 static void test_race_map(void **state)
 {
 	struct race r = { .p = abi_pair_open(NAME) };
+	/* A mapping has to fit in between. */
+	const unsigned int nap = abi_slow() ? 10000 : 200;
 	unsigned int seed = 1;
 	int i;
 	struct abi_seg seg;
@@ -355,10 +357,10 @@ static void test_race_map(void **state)
 	for (i = 0; i < RACE_ROUNDS; i++) {
 		must(abi_seg_create(r.p.server.fd, 16 * ABI_PAGE, &seg));
 		must(abi_grant(r.p.server.fd, r.p.at_server, seg.handle, 1));
-		abi_nap(&seed, 200);
+		abi_nap(&seed, nap);
 		must(abi_revoke(r.p.server.fd, r.p.at_server, 1));
 		must(abi_close(r.p.server.fd, seg.handle, 0));
-		abi_nap(&seed, 200);
+		abi_nap(&seed, nap);
 	}
 	r.stop = true;
 	pthread_join(thread, NULL);
