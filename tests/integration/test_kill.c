@@ -249,11 +249,23 @@ static void test_while_writing(void **state)
 	slept(&p, thread, st, n);
 }
 
-static void test_while_waiting(void **state)
+static void await_closed(struct pair *p)
 {
 	struct shmipc_event events[4];
+
+	for (;;) {
+		int n = shmipc_wait(p->ep, events, 4, LIMIT);
+
+		check(n > 0);
+		for (int i = 0; i < n; i++)
+			if (events[i].type == SHMIPC_EV_CLOSED && events[i].object == p->session)
+				return;
+	}
+}
+
+static void test_while_waiting(void **state)
+{
 	struct shmipc_stream *st;
-	unsigned int closed = 0;
 	pthread_t thread;
 	struct pair p;
 	char buf[8];
@@ -261,18 +273,50 @@ static void test_while_waiting(void **state)
 	(void)state;
 	st = met(&p, &thread);
 	check_eq(shmipc_read(st, buf, sizeof(buf), LIMIT), 4);
-	while (!closed) {
-		int n = shmipc_wait(p.ep, events, 4, LIMIT);
-
-		check(n > 0);
-		for (int i = 0; i < n; i++)
-			closed += events[i].type == SHMIPC_EV_CLOSED &&
-				  events[i].object == p.session;
-	}
-	check_eq(closed, 1);
+	await_closed(&p);
 	check_eq(shmipc_session_error(p.session), -EOWNERDEAD);
 	pthread_join(thread, NULL);
 	pair_kill(&p);
+	pair_close(&p);
+}
+
+/* Told that it died, and all that it had published is there still: nobody looked in between. */
+#define MESSAGES	40
+
+static void writer(struct pair *p, void *arg)
+{
+	struct shmipc_stream *st;
+
+	(void)arg;
+	check_eq(shmipc_stream_open(p->session, &st), 0);
+	check_eq(shmipc_write(st, "!", 1, 0, LIMIT), 1);
+	pair_hear(p);
+	for (unsigned int i = 0; i < MESSAGES; i++)
+		check_eq(shmipc_write(st, &i, sizeof(i), 0, LIMIT), sizeof(i));
+	pair_tell(p);
+	pause();
+}
+
+static void test_unread_at_death(void **state)
+{
+	struct shmipc_stream *st;
+	unsigned int word;
+	struct pair p;
+	char c;
+
+	(void)state;
+	pair_start(&p, NULL, 0, writer, NULL);
+	check_eq(shmipc_stream_accept(p.session, &st, LIMIT), 0);
+	check_eq(shmipc_read(st, &c, 1, LIMIT), 1);
+	pair_tell(&p);
+	pair_hear(&p);
+	pair_kill(&p);
+	await_closed(&p);
+	for (unsigned int i = 0; i < MESSAGES; i++) {
+		check_eq(shmipc_read(st, &word, sizeof(word), 0), sizeof(word));
+		check_eq(word, i);
+	}
+	check_eq(shmipc_read(st, &word, sizeof(word), 0), -EPIPE);
 	pair_close(&p);
 }
 
@@ -341,8 +385,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		pair_test(test_kill_connector), pair_test(test_kill_listener),
 		pair_test(test_while_reading), pair_test(test_while_writing),
-		pair_test(test_while_waiting), pair_test(test_forked_child_connector),
-		pair_test(test_forked_child_listener),
+		pair_test(test_while_waiting), pair_test(test_unread_at_death),
+		pair_test(test_forked_child_connector), pair_test(test_forked_child_listener),
 	};
 
 	srandom(time(NULL));
