@@ -28,11 +28,12 @@ failures() { grep -c '^[^|]*|[0-9]*|[1-9]' "$results" || true; }
 
 # Any step that fails without having counted is itself a failure: nothing may get lost.
 step() {
-	local name=$1 before rc=0
+	local name=$1 before rc=0 start=$SECONDS
 	shift
 	before=$(failures)
 	echo "== $name"
 	"$@" || rc=$?
+	echo "   $name took $((SECONDS - start)) s"
 	if ((rc != 0 && before == $(failures))); then
 		echo "  FAIL $name: exit $rc"
 		echo "$name|0|1|0" >>"$results"
