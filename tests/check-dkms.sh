@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 #
-# dkms builds and installs the module for a stock kernel, modprobe loads it in a VM, dkms removes it.
-# Prints TAP. Root and a mount namespace: the machine's own dkms and module folders stay as they are.
+# dkms builds and installs the module for a stock kernel, modprobe loads it in a VM, dkms removes it: for Debian 12's kernel
+# here, for the newest one in a Debian 13 root, whose tools it needs. Prints TAP.
+# Root and a mount namespace: the machine's own dkms and module folders stay as they are.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -16,29 +17,48 @@ fi
 # shellcheck source=tests/tap.sh
 . tests/tap.sh
 
-flavour=bookworm
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-kernel=$(tests/vm/kernel.sh "$flavour")
-release=$(cat "$kernel/release")
 version=$(cat VERSION)
-modules=/lib/modules/$release
-ko=$modules/updates/dkms/shmipc.ko
-dkms=("DKMS_SRCTREE=$tmp/src" "KVER=$release")
+
+# use FLAVOUR [ROOT]: with the tools of that root, to which all paths below $root are absolute.
+use() {
+	flavour=$1 root=${2-}
+	kernel=$(tests/vm/kernel.sh "$flavour")
+	release=$(cat "$kernel/release")
+	modules=$root/lib/modules/$release
+	ko=$modules/updates/dkms/shmipc.ko
+	enter=() src=$PWD
+	if [[ -n $root ]]; then
+		enter=(chroot "$root" env -i PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C) src=/src
+	fi
+	dkms=("DKMS_SRCTREE=/var/lib/dkms/src" "KVER=$release")
+}
 
 private_folders() {
 	# A machine that never had a kernel package has no /lib/modules.
-	mkdir -p /lib/modules /var/lib/dkms "$tmp/src"
-	mount -t tmpfs none /lib/modules
-	mount -t tmpfs none /var/lib/dkms
-	mkdir "$modules"
-	ln -s "$kernel/headers" "$modules/build"
+	mkdir -p "$root/lib/modules" "$root/var/lib/dkms"
+	mount -t tmpfs none "$root/lib/modules"
+	mount -t tmpfs none "$root/var/lib/dkms"
+	mkdir "$root/var/lib/dkms/src" "$modules"
+	if [[ -z $root ]]; then
+		ln -s "$kernel/headers" "$modules/build"
+		return
+	fi
+	mount --bind "$kernel" "$root/k"
+	mount --bind -o ro . "$root/src"
+	mount -t proc proc "$root/proc"
+	mount -t tmpfs none "$root/tmp"
+	ln -s /k/headers "$modules/build"
+	# As the kernel's package does; this dkms only renews an index that is there.
+	"${enter[@]}" depmod "$release"
 }
 
 install_module() {
-	make dkms-install "${dkms[@]}"
+	"${enter[@]}" make -C "$src" dkms-install "${dkms[@]}" ||
+		{ cat "$root/var/lib/dkms/shmipc/$version/build/make.log"; return 1; }
 	ls "$ko"*
-	dkms status -m shmipc | grep "shmipc/$version, $release.*installed"
+	"${enter[@]}" dkms status -m shmipc | grep "shmipc/$version, $release.*installed"
 }
 
 info() {
@@ -55,14 +75,19 @@ load_in_vm() {
 }
 
 remove_module() {
-	make dkms-remove "${dkms[@]}"
-	[[ -z $(find "$modules" -name 'shmipc*') ]]
-	[[ -z $(find "$tmp/src" /var/lib/dkms -name 'shmipc*') ]]
+	"${enter[@]}" make -C "$src" dkms-remove "${dkms[@]}"
+	[[ -z $(find "$modules" "$root/var/lib/dkms" -name 'shmipc*') ]]
 }
 
-private_folders
-t dkms-install install_module
-t modinfo info
-t modprobe-in-vm load_in_vm
-t dkms-remove remove_module
+all_of() {
+	use "$@"
+	private_folders
+	t "dkms-install $flavour" install_module
+	t "modinfo $flavour" info
+	t "modprobe-in-vm $flavour" load_in_vm
+	t "dkms-remove $flavour" remove_module
+}
+
+all_of bookworm
+all_of newest "$(tests/vm/trixie-root.sh)"
 tap_end

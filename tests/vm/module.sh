@@ -7,14 +7,12 @@
 # Leaves OUTDIR/*.ko; the sources are copied to OUTDIR/src and built there, so that SRCDIR stays clean and
 # flavours build side by side. Nothing is done when sources, kernel and arguments are those of the last build.
 #
-# bookworm and directories are built with the machine's gcc; newest needs newer tools than Debian 12's and is built in a
-# Debian 13 root, made once in the cache by debootstrap, which needs root and is entered by chroot.
+# bookworm and directories are built with the machine's gcc, newest in the root of trixie-root.sh, entered by chroot.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
 sources=(Kbuild VERSION kmod uapi)
-trixie_packages=make,gcc-14,libc6-dev,libelf1t64,libssl3t64,pahole
 
 present_sources()
 {
@@ -50,25 +48,6 @@ copy_sources()
 	done
 }
 
-# Runs apart, for set -e to hold: what has the final name is complete. A mount namespace of its own, so that
-# an interrupted debootstrap leaves nothing mounted under what the next one removes.
-make_root()
-{
-	local tmp=$1.tmp
-
-	vm_need debootstrap unshare
-	[[ $EUID == 0 ]] || vm_die 'the newest kernel needs root, for debootstrap and chroot'
-	[[ ${SHMIPC_OFFLINE:-0} != 1 ]] || vm_die 'no Debian 13 root in the cache and SHMIPC_OFFLINE=1'
-	vm_note 'making the Debian 13 root (once, about a minute)'
-	rm -rf "$tmp"
-	unshare -m debootstrap --variant=minbase --include="$trixie_packages" trixie "$tmp" \
-		"$vm_mirror/debian" >"$1.log" 2>&1 || vm_die "debootstrap failed: see $1.log"
-	rm -rf "$tmp"/var/cache/apt/archives/*.deb "$tmp"/var/lib/apt/lists/*
-	mkdir "$tmp/k" "$tmp/b"
-	[[ -x $tmp/usr/bin/gcc-14 && -x $tmp/usr/bin/pahole ]] || vm_die 'the Debian 13 root is incomplete'
-	mv "$tmp" "$1"
-}
-
 build_host()
 {
 	make -C "$kernel/headers" M="$out/src" -j"$(nproc)" "${make_args[@]}" modules
@@ -78,11 +57,7 @@ build_chroot()
 {
 	local root
 
-	root=$vm_cache/trixie-$(sha256sum <<<"$trixie_packages" | cut -c 1-8)
-	(
-		vm_lock trixie
-		[[ -d $root ]] || "$0" --make-root "$root"
-	)
+	root=$("$vm_dir/trixie-root.sh")
 	# shellcheck disable=SC2016 # expanded inside
 	unshare -m bash -euc '
 		mount --bind "$1" "$3/k"
@@ -95,10 +70,6 @@ build_chroot()
 	' build "$kernel" "$out/src" "$root" -j"$(nproc)" "${make_args[@]}"
 }
 
-if [[ ${1:-} == --make-root ]]; then
-	make_root "$2"
-	exit
-fi
 [[ $# -ge 3 ]] || vm_die 'usage: module.sh FLAVOUR SRCDIR OUTDIR [MAKEARG...]'
 flavour=$1 src=$(readlink -f "$2")
 mkdir -p "$3"
