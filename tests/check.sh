@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 #
-# What each check target is made of: check.sh quick|native|vm|kunit|install|check|long.
+# What each check target is made of: check.sh quick|native|vm|kunit|debug|install|check|long.
 # One line a provider or kernel, then the sum as the last line. Called by make.
 set -euo pipefail
 
@@ -118,14 +118,30 @@ kunit() {
 	return $rc
 }
 
-# The debug kernel takes minutes to build, once: while native tests run, which leave it time.
-debug_kernel() {
-	nice tests/vm/kernel.sh debug >"$BUILD/check/debug-kernel.log" 2>&1 &
+debug() {
+	step 'debug kernel' nice tests/vm/kernel.sh debug || return 0
+	step kunit kunit || true
+	step 'kernel debug' vm_one debug || true
+}
+
+# The debug kernel takes minutes to build, once, and its VM to run: a check of its own, beside the rest.
+# Its lines and counts are shown when all else is done.
+debug_begin() {
+	step build build all tests || true
+	"$0" debug-lane >"$BUILD/check/debug.log" 2>&1 &
+	lane=$!
+}
+
+debug_end() {
+	local rc=0
+	wait "$lane" || rc=$?
+	cat "$BUILD/check/debug.log"
+	cat "$BUILD/check/debug-lane.results" >>"$results"
+	return $rc
 }
 
 vm() {
 	local flavour
-	step 'build for the VM' build all tests || return 0
 	# A rig that cannot see a fault proves nothing with its passes.
 	SHMIPC_TEST_TIMEOUT=600 step rig run rig tests/vm/selftest.sh || true
 	SHMIPC_TEST_TIMEOUT=600 step 'programs in the VM' run 'VM programs' tests/vm/check-abi.sh \
@@ -133,7 +149,6 @@ vm() {
 	for flavour in ${SHMIPC_FLAVOURS:-bookworm newest}; do
 		step "kernel $flavour" vm_one "$flavour" || true
 	done
-	step kunit kunit || true
 }
 
 install() {
@@ -151,19 +166,21 @@ long() {
 		SHMIPC_TEST_SCALE=quick suite "embedded $v" "$v"
 	done
 	MUTANTS=all step mutants mutants || true
-	SHMIPC_FLAVOURS=${SHMIPC_FLAVOURS:-bookworm newest debug} vm
+	vm
 	install
 }
 
 case $part in
 quick) tests/deps.sh native; quick ;;
 native) tests/deps.sh native; native ;;
-vm) tests/deps.sh vm; vm ;;
+vm) tests/deps.sh vm; debug_begin; vm; step 'debug lane' debug_end || true ;;
 install) tests/deps.sh install; install ;;
 kunit) tests/deps.sh vm; step kunit kunit || true ;;
-check) tests/deps.sh all; debug_kernel; native; step mutants mutants || true
-	vm; install ;;
-long) tests/deps.sh long; debug_kernel; long ;;
+debug) tests/deps.sh vm; step build build all tests || true; debug ;;
+debug-lane) debug; exit "$(($(failures) > 0))" ;;
+check) tests/deps.sh all; debug_begin; native; step mutants mutants || true
+	vm; install; step 'debug lane' debug_end || true ;;
+long) tests/deps.sh long; debug_begin; long; step 'debug lane' debug_end || true ;;
 *) echo "check.sh: unknown part $part" >&2; exit 2 ;;
 esac
 tests/total.sh "$part" "$results"

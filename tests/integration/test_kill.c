@@ -140,7 +140,7 @@ static void one_kill(unsigned int flags)
 
 static void kills(unsigned int flags)
 {
-	unsigned int n = pair_scale(100, 100, 1000);
+	unsigned int n = pair_scale(20, 100, 1000);
 	int64_t start = pair_now();
 	uint64_t bytes = 0;
 
