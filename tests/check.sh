@@ -170,17 +170,25 @@ long() {
 	install
 }
 
-case $part in
-quick) tests/deps.sh native; quick ;;
-native) tests/deps.sh native; native ;;
-vm) tests/deps.sh vm; debug_begin; vm; step 'debug lane' debug_end || true ;;
-install) tests/deps.sh install; install ;;
-kunit) tests/deps.sh vm; step kunit kunit || true ;;
-debug) tests/deps.sh vm; step build build all tests || true; debug ;;
-debug-lane) debug; exit "$(($(failures) > 0))" ;;
-check) tests/deps.sh all; debug_begin; native; step mutants mutants || true
-	vm; install; step 'debug lane' debug_end || true ;;
-long) tests/deps.sh long; debug_begin; long; step 'debug lane' debug_end || true ;;
-*) echo "check.sh: unknown part $part" >&2; exit 2 ;;
-esac
+main() {
+	case $part in
+	quick) tests/deps.sh native; quick ;;
+	native) tests/deps.sh native; native ;;
+	vm) tests/deps.sh vm; debug_begin; vm; step 'debug lane' debug_end || true ;;
+	install) tests/deps.sh install; install ;;
+	kunit) tests/deps.sh vm; step kunit kunit || true ;;
+	debug) tests/deps.sh vm; step build build all tests || true; debug ;;
+	debug-lane) debug; exit "$(($(failures) > 0))" ;;
+	check) tests/deps.sh all; debug_begin; native; step mutants mutants || true
+		vm; install; step 'debug lane' debug_end || true ;;
+	long) tests/deps.sh long; debug_begin; long; step 'debug lane' debug_end || true ;;
+	*) echo "check.sh: unknown part $part" >&2; return 2 ;;
+	esac
+}
+
+main 2>&1 | tee "$BUILD/check/$part.log"
+[[ $part != debug-lane ]] || exit 0
+# Whoever sees the end only must learn what failed, and how.
+awk '/^ *FAIL/ { print; n = 40; next } /^ +\|/ && n-- > 0 { print; next } { n = 0 }' \
+	"$BUILD/check/$part.log"
 tests/total.sh "$part" "$results"
