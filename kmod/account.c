@@ -120,8 +120,7 @@ static bool add_below(atomic_long_t *sum, unsigned long add, unsigned long max)
 	return true;
 }
 
-/* Asked only when a cap was met: asking leaves its mark on the process. */
-static bool exempt(void)
+bool shmipc_charge_exempt(void)
 {
 	return capable(CAP_SYS_RESOURCE);
 }
@@ -132,7 +131,7 @@ static bool charge_total(unsigned long pages)
 	unsigned long reserve = min(READ_ONCE(reserve_pages), max);
 
 	return add_below(&total_pages, pages, max - reserve) ||
-	       (exempt() && add_below(&total_pages, pages, max));
+	       (shmipc_charge_exempt() && add_below(&total_pages, pages, max));
 }
 
 int shmipc_charge(struct shmipc_user *user, unsigned long pages)
@@ -140,7 +139,7 @@ int shmipc_charge(struct shmipc_user *user, unsigned long pages)
 	if (!charge_total(pages))
 		return -ENOSPC;
 	if (add_below(&user->pages, pages, READ_ONCE(user_pages_max)) ||
-	    (exempt() && add_below(&user->pages, pages, LONG_MAX)))
+	    (shmipc_charge_exempt() && add_below(&user->pages, pages, LONG_MAX)))
 		return 0;
 	atomic_long_sub(pages, &total_pages);
 	return -EDQUOT;
@@ -152,9 +151,10 @@ void shmipc_uncharge(struct shmipc_user *user, unsigned long pages)
 	atomic_long_sub(pages, &total_pages);
 }
 
-bool shmipc_charge_move(struct shmipc_user *from, struct shmipc_user *to, unsigned long pages)
+bool shmipc_charge_move(struct shmipc_user *from, struct shmipc_user *to, unsigned long pages,
+			bool exempt)
 {
-	if (!add_below(&to->pages, pages, READ_ONCE(user_pages_max)))
+	if (!add_below(&to->pages, pages, exempt ? LONG_MAX : READ_ONCE(user_pages_max)))
 		return false;
 	atomic_long_sub(pages, &from->pages);
 	return true;
@@ -166,7 +166,7 @@ static int object_charge(atomic_long_t *total, atomic_long_t *mine, unsigned lon
 		return -ENOSPC;
 	if (add_below(mine, 1, max / 100 * READ_ONCE(user_share) +
 			       max % 100 * READ_ONCE(user_share) / 100) ||
-	    (exempt() && add_below(mine, 1, LONG_MAX)))
+	    (shmipc_charge_exempt() && add_below(mine, 1, LONG_MAX)))
 		return 0;
 	atomic_long_dec(total);
 	return -EDQUOT;

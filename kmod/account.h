@@ -35,7 +35,8 @@ struct shmipc_query;
 	X(listeners)		\
 	X(names)		\
 	X(quotas)		\
-	X(users)
+	X(users)		\
+	X(limbo)
 
 /* What happened since the module was loaded. */
 #define SHMIPC_TOTAL_COUNTERS(X)	\
@@ -44,6 +45,10 @@ struct shmipc_query;
 	X(segments)			\
 	X(grants)			\
 	X(revokes)			\
+	X(freezes)			\
+	X(gives)			\
+	X(takes)			\
+	X(returns)			\
 	X(sessions)			\
 	X(listeners)			\
 	X(doorbells)			\
@@ -95,8 +100,11 @@ void shmipc_user_put(struct shmipc_user *user);
 
 int shmipc_charge(struct shmipc_user *user, unsigned long pages);
 void shmipc_uncharge(struct shmipc_user *user, unsigned long pages);
-/* False: it would be over the cap of @to, and stays where it is. */
-bool shmipc_charge_move(struct shmipc_user *from, struct shmipc_user *to, unsigned long pages);
+/* False: it would be over the cap of @to, who is not @exempt from it, and stays where it is. */
+bool shmipc_charge_move(struct shmipc_user *from, struct shmipc_user *to, unsigned long pages,
+			bool exempt);
+/* Is current exempt from its user's caps? Asked only when one was met: that leaves its mark. */
+bool shmipc_charge_exempt(void);
 
 int shmipc_endpoint_charge(struct shmipc_user *user);
 void shmipc_endpoint_uncharge(struct shmipc_user *user);

@@ -24,9 +24,9 @@ static struct shmipc_view *view_of_handle(struct shmipc_endpoint *ep, u32 handle
 	obj = shmipc_handle_get(ep, handle, SHMIPC_KIND_SEGMENT);
 	if (IS_ERR(obj))
 		return ERR_CAST(obj);
-	view = shmipc_view_new(shmipc_segment_of(obj), SHMIPC_RIGHT_READ);
+	view = shmipc_view_grant(shmipc_view_of(obj));
 	shmipc_object_put(obj);
-	return view ?: ERR_PTR(-ENOMEM);
+	return view;
 }
 
 /* ---- CONNECT ---- */

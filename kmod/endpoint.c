@@ -94,12 +94,13 @@ void shmipc_endpoint_end(struct shmipc_endpoint *ep, enum shmipc_ending how)
 	queue_work(death_wq, &ep->death);
 }
 
+/* Uses up the table's reference. */
 static void close_object(struct shmipc_object *obj, u32 flags, u32 reason, bool died)
 {
 	switch (obj->kind) {
 	case SHMIPC_KIND_SEGMENT:
-		shmipc_segment_close(shmipc_segment_of(obj));
-		break;
+		shmipc_view_drop(shmipc_view_of(obj));
+		return;
 	case SHMIPC_KIND_LISTENER:
 		shmipc_listener_close(shmipc_listener_of(obj), died);
 		break;
@@ -183,6 +184,7 @@ void shmipc_endpoint_show(struct shmipc_endpoint *ep, struct seq_file *m)
 	seq_printf(m, "shmipc-segments:\t%d\n", atomic_read(&ep->objects[SHMIPC_KIND_SEGMENT]));
 	seq_printf(m, "shmipc-listeners:\t%d\n", atomic_read(&ep->objects[SHMIPC_KIND_LISTENER]));
 	seq_printf(m, "shmipc-sessions:\t%d\n", atomic_read(&ep->objects[SHMIPC_KIND_SESSION]));
+	seq_printf(m, "shmipc-limbo:\t%d\n", atomic_read(&ep->limbo));
 	seq_printf(m, "shmipc-pages:\t%ld\n", atomic_long_read(&ep->pages));
 	seq_printf(m, "shmipc-user-pages:\t%ld\n", atomic_long_read(&ep->user->pages));
 }

@@ -79,7 +79,8 @@ enum shmipc_ending {
  * @dead: nothing is published any more (protected by @lock)
  * @handles: handle to object (publication under @lock, lookup under RCU)
  * @objects: how many handles there are of each kind
- * @pages: of the segments that it made and that are still there
+ * @pages: of the segments that it owns, or was the last to own, and that are still there
+ * @limbo: how many of those it has given and nobody has taken
  * @next_handle: where allocation goes on (protected by xa_lock of @handles)
  * @ready_lock: see ready.h
  * @ready: objects with causes (protected by @ready_lock)
@@ -102,6 +103,7 @@ struct shmipc_endpoint {
 	struct xarray handles;
 	atomic_t objects[SHMIPC_KINDS];
 	atomic_long_t pages;
+	atomic_t limbo;
 	u32 next_handle;
 
 	spinlock_t ready_lock;

@@ -7,6 +7,7 @@
 #include "listener.h"
 #include "segment.h"
 #include "session.h"
+#include "view.h"
 
 /* 24 bits keep the table flat, and are long enough that no handle comes again soon. */
 #define HANDLE_LIMIT	XA_LIMIT(1, (1 << 24) - 1)
@@ -26,7 +27,7 @@ void shmipc_object_put(struct shmipc_object *obj)
 		return;
 	switch (obj->kind) {
 	case SHMIPC_KIND_SEGMENT:
-		shmipc_segment_free(shmipc_segment_of(obj));
+		shmipc_view_free(shmipc_view_of(obj));
 		break;
 	case SHMIPC_KIND_LISTENER:
 		shmipc_listener_free(shmipc_listener_of(obj));

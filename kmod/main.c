@@ -12,6 +12,7 @@
 #include "account.h"
 #include "connect.h"
 #include "endpoint.h"
+#include "give.h"
 #include "listener.h"
 #include "main.h"
 #include "segment.h"
@@ -61,7 +62,7 @@ static int query(struct shmipc_call *call)
 	q->size = size;
 	q->out_abi = SHMIPC_ABI;
 	q->out_abi_oldest = SHMIPC_ABI_OLDEST;
-	q->out_features = SHMIPC_FEATURE_STREAMS;
+	q->out_features = SHMIPC_FEATURE_STREAMS | SHMIPC_FEATURE_GIVE;
 	q->out_page_size = PAGE_SIZE;
 	q->out_max_notify = SHMIPC_NOTIFY_MAX;
 	q->out_max_segment = (u64)SHMIPC_SEGMENT_PAGES_MAX << PAGE_SHIFT;
@@ -94,6 +95,10 @@ static const struct request requests[] = {
 	[_IOC_NR(SHMIPC_IOC_SEG_INFO)] = REQUEST(shmipc_seg_info, out_grants, shmipc_seg_info),
 	[_IOC_NR(SHMIPC_IOC_SEG_GRANT)] = REQUEST(shmipc_seg_grant, __reserved, shmipc_seg_grant),
 	[_IOC_NR(SHMIPC_IOC_SEG_REVOKE)] = REQUEST(shmipc_seg_revoke, slot, shmipc_seg_revoke),
+	[_IOC_NR(SHMIPC_IOC_SEG_FREEZE)] = REQUEST(shmipc_seg_freeze, __reserved,
+						   shmipc_seg_freeze),
+	[_IOC_NR(SHMIPC_IOC_SEG_GIVE)] = REQUEST(shmipc_seg_give, slot, shmipc_seg_give),
+	[_IOC_NR(SHMIPC_IOC_SEG_TAKE)] = REQUEST(shmipc_seg_take, __reserved, shmipc_seg_take),
 	[_IOC_NR(SHMIPC_IOC_BIND)] = REQUEST(shmipc_bind, cookie, shmipc_bind),
 	[_IOC_NR(SHMIPC_IOC_ACCEPT)] = REQUEST(shmipc_accept, out_peer, shmipc_accept),
 	[_IOC_NR(SHMIPC_IOC_CONNECT)] = REQUEST(shmipc_connect, out_peer, shmipc_connect),
@@ -106,6 +111,9 @@ union any_request {
 	struct shmipc_seg_info seg_info;
 	struct shmipc_seg_grant seg_grant;
 	struct shmipc_seg_revoke seg_revoke;
+	struct shmipc_seg_freeze seg_freeze;
+	struct shmipc_seg_give seg_give;
+	struct shmipc_seg_take seg_take;
 	struct shmipc_bind bind;
 	struct shmipc_accept accept;
 	struct shmipc_connect connect;

@@ -10,6 +10,7 @@
  * Locks, outermost first:
  *
  *	names->mutex			the names of a network namespace
+ *	segment->moves			ownership and grants of one segment (mutex, never two)
  *	  ep->lock			handle table against death; never two
  *	    listener->lock		queue, quotas (spin)
  *	      session->lock		state of both sides, slots (spin)
@@ -18,13 +19,14 @@
  *	          att->wq.lock		the core's
  *	        segment->lock		views of it, who is charged (spin)
  *
- *	mmap_lock
+ *	mmap_lock, segment->moves, ep->lock
  *	  view->sem			rights, against faults
  *	    page-table lock
  *	  ep->view_lock, ep->ready_lock
  *
  * What ->mmap, ->fault and vm_ops take (view->sem, view_lock, ready_lock) is never held
- * across copy_*_user, allocation, fput or unmap_mapping_range.
+ * across copy_*_user, allocation, fput or unmap_mapping_range. For segment->moves that is true but
+ * for the last: who ends a right holds it until that is gone, and death waits for it.
  *
  * RCU: endpoints, attachments, sessions, listeners and views are freed after a grace period, so
  * that ringing a doorbell takes no reference.

@@ -24,12 +24,14 @@ static struct shmipc_view *view_of_vma(struct vm_area_struct *vma, unsigned long
 /**
  * struct fill - page-table entries to make
  * @vma: where
+ * @prot: what they allow
  * @page: of the next entry
  * @touched: the address that faulted
  * @present: it has an entry now
  */
 struct fill {
 	struct vm_area_struct *vma;
+	pgprot_t prot;
 	struct page **page;
 	unsigned long touched;
 	bool present;
@@ -41,8 +43,7 @@ static int fill_one(pte_t *pte, unsigned long addr, void *data)
 	unsigned long pfn = page_to_pfn(*fill->page++);
 
 	if (pte_none(ptep_get(pte)))
-		set_pte_at(fill->vma->vm_mm, addr, pte,
-			   pte_mkspecial(pfn_pte(pfn, fill->vma->vm_page_prot)));
+		set_pte_at(fill->vma->vm_mm, addr, pte, pte_mkspecial(pfn_pte(pfn, fill->prot)));
 	if (addr == fill->touched)
 		fill->present = pte_present(ptep_get(pte));
 	return 0;
@@ -55,10 +56,10 @@ static vm_fault_t fill_prepare(struct vm_area_struct *vma, unsigned long start, 
 }
 
 /* A marker that userfaultfd left where a page should be can't be resolved here: not for ever. */
-static vm_fault_t fill_range(struct vm_area_struct *vma, struct page **page,
+static vm_fault_t fill_range(struct vm_area_struct *vma, pgprot_t prot, struct page **page,
 			     unsigned long start, unsigned long end, unsigned long touched)
 {
-	struct fill fill = { .vma = vma, .page = page, .touched = touched };
+	struct fill fill = { .vma = vma, .prot = prot, .page = page, .touched = touched };
 
 	if (apply_to_page_range(vma->vm_mm, start, end - start, fill_one, &fill))
 		return VM_FAULT_OOM;
@@ -70,62 +71,127 @@ static vm_fault_t fill_prepare(struct vm_area_struct *vma, unsigned long start, 
 	return 0;
 }
 
-static vm_fault_t fill_range(struct vm_area_struct *vma, struct page **page,
+static vm_fault_t fill_range(struct vm_area_struct *vma, pgprot_t prot, struct page **page,
 			     unsigned long start, unsigned long end, unsigned long touched)
 {
 	vm_fault_t ret = VM_FAULT_NOPAGE;
 
 	for (; start < end && ret == VM_FAULT_NOPAGE; start += PAGE_SIZE)
-		ret = vmf_insert_pfn(vma, start, page_to_pfn(*page++));
+		ret = vmf_insert_pfn_prot(vma, start, page_to_pfn(*page++), prot);
 	return ret;
 }
 #endif
 
-/* Fills what the VMA has of the page table that covers the address: 2 MiB at most. */
-static vm_fault_t view_fill(struct shmipc_view *view, struct vm_fault *vmf)
+/*
+ * What an entry of @vma may allow. vm_page_prot is no answer: since there is a ->pfn_mkwrite, it
+ * never allows to write.
+ */
+static pgprot_t prot_for(const struct vm_area_struct *vma, u32 rights)
 {
-	u32 need = vmf->vma->vm_flags & VM_WRITE ? SHMIPC_RIGHT_WRITE : SHMIPC_RIGHT_READ;
-	struct vm_area_struct *vma = vmf->vma;
+	vm_flags_t flags = vma->vm_flags;
+
+	return vm_get_page_prot(rights & SHMIPC_RIGHT_WRITE ? flags : flags & ~VM_WRITE);
+}
+
+/* A page that stands in for those to which there is no right. */
+static vm_fault_t fill_zero(struct vm_fault *vmf)
+{
+	struct page *zero = ZERO_PAGE(vmf->address);
 	unsigned long addr = vmf->address & PAGE_MASK;
-	unsigned long start = max(addr & PMD_MASK, vma->vm_start);
-	unsigned long end = min((addr & PMD_MASK) + PMD_SIZE, vma->vm_end);
-	unsigned long first = vmf->pgoff - view->start - ((addr - start) >> PAGE_SHIFT);
+
+	return fill_range(vmf->vma, prot_for(vmf->vma, 0), &zero, addr, addr + PAGE_SIZE, addr);
+}
+
+/**
+ * struct window - what a VMA has of the page table that covers an address: 2 MiB at most
+ * @start: first address
+ * @end: behind the last
+ * @pgoff: offset of @start
+ */
+struct window {
+	unsigned long start, end, pgoff;
+};
+
+static struct window window_of(const struct vm_fault *vmf)
+{
+	unsigned long addr = vmf->address & PAGE_MASK;
+	struct window w = {
+		.start = max(addr & PMD_MASK, vmf->vma->vm_start),
+		.end = min((addr & PMD_MASK) + PMD_SIZE, vmf->vma->vm_end),
+	};
+
+	w.pgoff = vmf->pgoff - ((addr - w.start) >> PAGE_SHIFT);
+	return w;
+}
+
+static vm_fault_t view_fill(struct shmipc_view *view, struct vm_fault *vmf, bool or_zero)
+{
+	u32 need = vmf->flags & FAULT_FLAG_WRITE ? SHMIPC_RIGHT_WRITE : SHMIPC_RIGHT_READ;
+	struct vm_area_struct *vma = vmf->vma;
+	struct window w = window_of(vmf);
 	vm_fault_t ret;
 
-	ret = fill_prepare(vma, start, end);
+	ret = fill_prepare(vma, w.start, w.end);
 	if (ret)
 		return ret;
 	ret = VM_FAULT_SIGBUS;
 	down_read(&view->sem);
 	if (view->rights & need)
-		ret = fill_range(vma, view->segment->pages + first, start, end, addr);
+		ret = fill_range(vma, prot_for(vma, view->rights),
+				 view->segment->pages + w.pgoff - view->start, w.start, w.end,
+				 vmf->address & PAGE_MASK);
+	else if (or_zero)
+		ret = fill_zero(vmf);
 	up_read(&view->sem);
 	return ret;
 }
 
-static vm_fault_t view_vm_fault(struct vm_fault *vmf)
+static vm_fault_t view_fault(struct vm_fault *vmf, bool or_zero)
 {
 	struct shmipc_view *view = view_of_vma(vmf->vma, vmf->pgoff);
 	vm_fault_t ret;
 
 	if (!view)
-		return VM_FAULT_SIGBUS;
+		return or_zero ? fill_zero(vmf) : VM_FAULT_SIGBUS;
 	shmipc_total_inc(faults);
-	ret = view_fill(view, vmf);
+	ret = view_fill(view, vmf, or_zero);
 	shmipc_view_put(view);
 	return ret;
+}
+
+static vm_fault_t view_vm_fault(struct vm_fault *vmf)
+{
+	return view_fault(vmf, false);
 }
 
 /* Of a reader who would rather see zeros than a signal when its right is gone. */
 static vm_fault_t view_vm_fault_zero(struct vm_fault *vmf)
 {
-	struct page *zero = ZERO_PAGE(vmf->address);
-	unsigned long addr = vmf->address & PAGE_MASK;
-	vm_fault_t ret = view_vm_fault(vmf);
+	return view_fault(vmf, true);
+}
 
-	if (ret != VM_FAULT_SIGBUS)
-		return ret;
-	return fill_range(vmf->vma, &zero, addr, addr + PAGE_SIZE, addr);
+/*
+ * A write where an entry is for reading. Either the segment is frozen, and that is that; or
+ * mprotect() has added VM_WRITE since: then the entry goes and the right one comes. It is never
+ * made writable as it stands, which is what the core does after a return of 0: it could not tell
+ * it from one that came after a freeze.
+ */
+static vm_fault_t view_vm_pfn_mkwrite(struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	struct shmipc_view *view = view_of_vma(vma, vmf->pgoff);
+	struct window w = window_of(vmf);
+	u32 rights;
+
+	if (!view)
+		return VM_FAULT_SIGBUS;
+	rights = READ_ONCE(view->rights);
+	shmipc_view_put(view);
+	if (!(rights & SHMIPC_RIGHT_WRITE))
+		return VM_FAULT_SIGBUS;
+	unmap_mapping_range(vma->vm_file->f_mapping, (loff_t)w.pgoff << PAGE_SHIFT,
+			    w.end - w.start, 1);
+	return VM_FAULT_NOPAGE;
 }
 
 /* One VMA more: a split, or a move that is about to end the other. */
@@ -178,9 +244,11 @@ static const struct vm_operations_struct view_vm_ops = {
 	.open = view_vm_open,
 	.close = view_vm_close,
 	.fault = view_vm_fault,
+	.pfn_mkwrite = view_vm_pfn_mkwrite,
 	.access = view_vm_access,
 };
 
+/* For those that can never be written. */
 static const struct vm_operations_struct view_vm_ops_zero = {
 	.open = view_vm_open,
 	.close = view_vm_close,
@@ -214,7 +282,9 @@ static int view_record(struct shmipc_view *view, struct vm_area_struct *vma)
 		vm_flags_clear(vma, VM_MAYWRITE);
 	BUILD_BUG_ON(sizeof(vma->vm_private_data) < sizeof(view->id));
 	vma->vm_private_data = (void *)(uintptr_t)view->id;
-	vma->vm_ops = view->zero ? &view_vm_ops_zero : &view_vm_ops;
+	/* What was granted may have been taken: then its owner is told like any other. */
+	vma->vm_ops = view->zero && !(vma->vm_flags & VM_MAYWRITE) ? &view_vm_ops_zero :
+								     &view_vm_ops;
 	if (!READ_ONCE(view->mapped)) {
 		WRITE_ONCE(view->mapped, true);
 		shmipc_segment_settle(view->segment);

@@ -2,7 +2,7 @@
 # The objects of shmipc.ko: a file each.
 
 shmipc-y := kmod/main.o kmod/endpoint.o kmod/handle.o kmod/segment.o kmod/view.o
-shmipc-y += kmod/mapping.o
+shmipc-y += kmod/mapping.o kmod/give.o
 shmipc-y += kmod/session.o kmod/listener.o kmod/connect.o kmod/sync.o kmod/ready.o kmod/account.o
 
 # The KUnit suites: each is included by the source that it tests. A kernel tree defines the symbol itself.

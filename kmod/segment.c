@@ -113,12 +113,13 @@ static struct shmipc_segment *segment_new(struct shmipc_endpoint *ep, unsigned l
 		err = -ENOMEM;
 		goto err_pages;
 	}
-	shmipc_object_init(&seg->obj, SHMIPC_KIND_SEGMENT, ep);
+	refcount_set(&seg->ref, 1);
 	seg->npages = npages;
 	seg->pages = pages;
+	mutex_init(&seg->moves);
 	spin_lock_init(&seg->lock);
-	seg->owned = true;
 	seg->user = shmipc_user_get(ep->user);
+	seg->ep = shmipc_endpoint_get(ep);
 	atomic_long_add(npages, &ep->pages);
 	INIT_LIST_HEAD(&seg->views);
 	shmipc_live_inc(segments);
@@ -132,22 +133,37 @@ err_charge:
 	return ERR_PTR(err);
 }
 
-void shmipc_segment_free(struct shmipc_segment *seg)
+/* Nobody has a right to them, or can get one, and nobody has them mapped. */
+static void segment_release(struct shmipc_segment *seg)
 {
 	pages_free(seg->pages, seg->npages);
+	seg->pages = NULL;
 	shmipc_uncharge(seg->user, seg->npages);
 	shmipc_user_put(seg->user);
-	atomic_long_sub(seg->npages, &seg->obj.ep->pages);
-	shmipc_endpoint_put(seg->obj.ep);
-	kfree_rcu(seg, rcu);
+	atomic_long_sub(seg->npages, &seg->ep->pages);
+	shmipc_endpoint_put(seg->ep);
 	shmipc_live_dec(segments);
+}
+
+struct shmipc_segment *shmipc_segment_get(struct shmipc_segment *seg)
+{
+	refcount_inc(&seg->ref);
+	return seg;
+}
+
+void shmipc_segment_put(struct shmipc_segment *seg)
+{
+	if (!refcount_dec_and_test(&seg->ref))
+		return;
+	WARN_ON_ONCE(seg->pages || seg->given);
+	kfree(seg);
 }
 
 /* Who has mapped it, or NULL. */
 static struct shmipc_user *user_of_view(struct shmipc_view *view)
 {
 	/* Pairs with the release when it was placed. */
-	struct shmipc_endpoint *ep = smp_load_acquire(&view->ep);
+	struct shmipc_endpoint *ep = smp_load_acquire(&view->obj.ep);
 
 	return ep && READ_ONCE(view->mapped) ? ep->user : NULL;
 }
@@ -162,7 +178,7 @@ static struct shmipc_user *charge_heir_locked(struct shmipc_segment *seg)
 	struct shmipc_view *view;
 
 	lockdep_assert_held(&seg->lock);
-	if (seg->owned)
+	if (seg->owner)
 		return NULL;
 	list_for_each_entry(view, &seg->views, link) {
 		if (user_of_view(view) == from)
@@ -170,7 +186,7 @@ static struct shmipc_user *charge_heir_locked(struct shmipc_segment *seg)
 	}
 	list_for_each_entry(view, &seg->views, link) {
 		heir = user_of_view(view);
-		if (!heir || !shmipc_charge_move(from, heir, seg->npages))
+		if (!heir || !shmipc_charge_move(from, heir, seg->npages, false))
 			continue;
 		seg->user = shmipc_user_get(heir);
 		return from;
@@ -178,41 +194,113 @@ static struct shmipc_user *charge_heir_locked(struct shmipc_segment *seg)
 	return NULL;
 }
 
-void shmipc_segment_add_view(struct shmipc_segment *seg, struct shmipc_view *view)
+int shmipc_segment_check_locked(struct shmipc_segment *seg, const struct shmipc_view *view)
 {
-	refcount_inc(&seg->obj.ref);
-	view->segment = seg;
+	lockdep_assert_held(&seg->lock);
+	if (seg->owner != view)
+		return READ_ONCE(view->revoked) ? -ENOENT : -ESTALE;
+	return seg->given ? -EBUSY : 0;
+}
+
+int shmipc_segment_add_grant(struct shmipc_view *owner, struct shmipc_view *view)
+{
+	struct shmipc_segment *seg = owner->segment;
+	int err;
+
 	spin_lock(&seg->lock);
-	if (view->rights & SHMIPC_RIGHT_WRITE) {
-		INIT_LIST_HEAD(&view->link);
-		seg->owner = view;
-	} else {
+	err = shmipc_segment_check_locked(seg, owner);
+	if (!err) {
 		list_add_tail(&view->link, &seg->views);
 		seg->nr_grants++;
 		shmipc_live_inc(grants);
 		shmipc_total_inc(grants);
 	}
 	spin_unlock(&seg->lock);
+	return err;
 }
 
+static void unlink_grant_locked(struct shmipc_segment *seg, struct shmipc_view *view)
+{
+	lockdep_assert_held(&seg->lock);
+	if (list_empty(&view->link))
+		return;
+	list_del_init(&view->link);
+	seg->nr_grants--;
+	shmipc_live_dec(grants);
+}
+
+/* A former owner's was no part of it any more. */
 void shmipc_segment_remove_view(struct shmipc_segment *seg, struct shmipc_view *view)
 {
+	bool part, last;
 	struct shmipc_user *former;
 
 	spin_lock(&seg->lock);
-	if (seg->owner == view) {
+	part = seg->owner == view || !list_empty(&view->link);
+	if (seg->owner == view)
 		seg->owner = NULL;
-		seg->owned = false;
-	} else {
-		list_del_init(&view->link);
-		seg->nr_grants--;
-		shmipc_live_dec(grants);
-	}
+	unlink_grant_locked(seg, view);
 	former = charge_heir_locked(seg);
+	last = part && !seg->owner && list_empty(&seg->views);
 	spin_unlock(&seg->lock);
 	if (former)
 		shmipc_user_put(former);
-	shmipc_object_put(&seg->obj);
+	if (last)
+		segment_release(seg);
+}
+
+/* The former payer's reference is the caller's; NULL: over the cap of @user. */
+static struct shmipc_user *pays_locked(struct shmipc_segment *seg, struct shmipc_user *user,
+				       bool exempt)
+{
+	struct shmipc_user *former = seg->user;
+
+	lockdep_assert_held(&seg->lock);
+	/* The same user's is not counted twice, not even for a moment. */
+	if (former != user && !shmipc_charge_move(former, user, seg->npages, exempt))
+		return NULL;
+	seg->user = shmipc_user_get(user);
+	return former;
+}
+
+static int move(struct shmipc_view *view, struct shmipc_user *user, bool exempt)
+{
+	struct shmipc_segment *seg = view->segment;
+	struct shmipc_endpoint *from = seg->ep;
+	struct shmipc_user *former;
+	bool given = seg->given;
+
+	spin_lock(&seg->lock);
+	former = pays_locked(seg, user, exempt);
+	if (former) {
+		unlink_grant_locked(seg, view);
+		seg->owner = view;
+		WRITE_ONCE(seg->given, NULL);
+		seg->ep = shmipc_endpoint_get(view->obj.ep);
+	}
+	spin_unlock(&seg->lock);
+	if (!former)
+		return -EDQUOT;
+	shmipc_user_put(former);
+	if (given) {
+		atomic_dec(&from->limbo);
+		shmipc_live_dec(limbo);
+	}
+	atomic_long_add(seg->npages, &view->obj.ep->pages);
+	atomic_long_sub(seg->npages, &from->pages);
+	shmipc_endpoint_put(from);
+	return 0;
+}
+
+int shmipc_segment_move(struct shmipc_view *view, struct shmipc_user *user)
+{
+	int err;
+
+	lockdep_assert_held(&view->segment->moves);
+	err = move(view, user, false);
+	if (err == -EDQUOT && shmipc_charge_exempt())
+		err = move(view, user, true);
+	return err;
 }
 
 bool shmipc_segment_granted(struct shmipc_segment *seg, const struct shmipc_side *granter)
@@ -238,12 +326,6 @@ void shmipc_segment_settle(struct shmipc_segment *seg)
 		shmipc_user_put(former);
 }
 
-/* Called by who took the handle off the table. */
-void shmipc_segment_close(struct shmipc_segment *seg)
-{
-	shmipc_view_drop(seg->owner);
-}
-
 /* ---- requests ---- */
 
 static int create_check(const struct shmipc_seg_create *arg, unsigned long *npages)
@@ -263,22 +345,22 @@ static int create_check(const struct shmipc_seg_create *arg, unsigned long *npag
 }
 
 /* From here on the segment is closed as a whole. */
-static int create_publish(struct shmipc_call *call, struct shmipc_segment *seg)
+static int create_publish(struct shmipc_call *call, struct shmipc_view *view)
 {
 	struct shmipc_seg_create *arg = call->arg;
 	int err;
 
-	err = shmipc_handle_reserve(call->ep, &seg->obj.handle);
+	err = shmipc_handle_reserve(call->ep, &view->obj.handle);
 	if (err)
 		return err;
-	arg->out_handle = seg->obj.handle;
-	arg->out_length = (u64)seg->npages << PAGE_SHIFT;
-	arg->out_offset = (u64)seg->owner->start << PAGE_SHIFT;
+	arg->out_handle = view->obj.handle;
+	arg->out_length = (u64)view->npages << PAGE_SHIFT;
+	arg->out_offset = (u64)view->start << PAGE_SHIFT;
 	err = shmipc_call_respond(call);
 	if (!err)
-		err = shmipc_handle_publish(call->ep, &seg->obj);
+		err = shmipc_handle_publish(call->ep, &view->obj);
 	if (err)
-		shmipc_handle_unreserve(call->ep, seg->obj.handle);
+		shmipc_handle_unreserve(call->ep, view->obj.handle);
 	return err;
 }
 
@@ -295,19 +377,18 @@ int shmipc_seg_create(struct shmipc_call *call)
 	seg = segment_new(call->ep, npages);
 	if (IS_ERR(seg))
 		return PTR_ERR(seg);
-	view = shmipc_view_new(seg, SHMIPC_RIGHT_READ | SHMIPC_RIGHT_WRITE);
-	if (!view) {
+	view = shmipc_view_new(seg);
+	if (view) {
+		err = shmipc_view_place(view, call->ep);
+		if (!err)
+			err = create_publish(call, view);
+		if (err)
+			shmipc_view_drop(view);
+	} else {
 		err = -ENOMEM;
-		goto err_segment;
+		segment_release(seg);
 	}
-	err = shmipc_view_place(view, call->ep);
-	if (!err)
-		err = create_publish(call, seg);
-	if (!err)
-		return 0;
-	shmipc_view_drop(view);
-err_segment:
-	shmipc_object_put(&seg->obj);
+	shmipc_segment_put(seg);
 	return err;
 }
 
@@ -315,24 +396,26 @@ static int info_own(struct shmipc_call *call, struct shmipc_seg_info *arg)
 {
 	struct shmipc_object *obj;
 	struct shmipc_segment *seg;
-	int err = 0;
+	struct shmipc_view *view;
+	int err;
 
 	if (arg->slot)
 		return -EINVAL;
 	obj = shmipc_handle_get(call->ep, arg->handle, SHMIPC_KIND_SEGMENT);
 	if (IS_ERR(obj))
 		return PTR_ERR(obj);
-	seg = shmipc_segment_of(obj);
-	arg->out_length = (u64)seg->npages << PAGE_SHIFT;
+	view = shmipc_view_of(obj);
+	seg = view->segment;
+	arg->out_length = (u64)view->npages << PAGE_SHIFT;
+	arg->out_offset = (u64)view->start << PAGE_SHIFT;
 	spin_lock(&seg->lock);
-	if (seg->owner) {
-		arg->out_offset = (u64)seg->owner->start << PAGE_SHIFT;
-		arg->out_rights = READ_ONCE(seg->owner->rights);
-		arg->out_grants = seg->nr_grants;
-	} else {
-		err = -ENOENT;
-	}
+	arg->out_rights = READ_ONCE(view->rights);
+	arg->out_grants = seg->nr_grants;
+	err = shmipc_segment_check_locked(seg, view);
 	spin_unlock(&seg->lock);
+	/* What is given is still its owner's, who has no right to it. */
+	if (err == -EBUSY)
+		err = 0;
 	shmipc_object_put(obj);
 	return err;
 }

@@ -5,6 +5,7 @@
 
 #include "account.h"
 #include "endpoint.h"
+#include "give.h"
 #include "listener.h"
 #include "segment.h"
 #include "session.h"
@@ -90,24 +91,47 @@ static void session_over(struct shmipc_session *s)
 	shmipc_session_uncharge(s->side[0].obj.ep->user);
 }
 
-/*
- * Ends one grant. Whoever comes revokes it himself and only then takes it out of its slot: who
- * finds a slot empty knows that nobody has it mapped any more. False: it was empty, or another was first.
- */
-static bool slot_drop(struct shmipc_side *granter, unsigned long slot)
+struct shmipc_view *shmipc_slot_get(struct shmipc_side *granter, unsigned long slot)
 {
 	struct shmipc_view *view;
-	bool mine;
 
 	rcu_read_lock();
 	view = xa_load(&granter->slots, slot);
 	if (view && !shmipc_view_tryget(view))
 		view = NULL;
 	rcu_read_unlock();
+	return view;
+}
+
+/* False: another was first, who has ended the grant or taken what was given through it. */
+static bool slot_empty(struct shmipc_side *granter, unsigned long slot, struct shmipc_view *view)
+{
+	struct shmipc_segment *seg = view->segment;
+	bool mine;
+
+	mutex_lock(&seg->moves);
+	mine = xa_load(&granter->slots, slot) == view;
+	if (mine) {
+		shmipc_gift_end(granter, view);
+		shmipc_view_revoke(view);
+		xa_cmpxchg(&granter->slots, slot, view, NULL, 0);
+	}
+	mutex_unlock(&seg->moves);
+	return mine;
+}
+
+/*
+ * Ends one grant. It is revoked before its slot is empty, and who comes meanwhile waits: who finds
+ * a slot empty knows that nobody has it mapped any more. False: it was empty, or another was first.
+ */
+static bool slot_drop(struct shmipc_side *granter, unsigned long slot)
+{
+	struct shmipc_view *view = shmipc_slot_get(granter, slot);
+	bool mine;
+
 	if (!view)
 		return false;
-	shmipc_view_revoke(view);
-	mine = xa_cmpxchg(&granter->slots, slot, view, NULL, 0) == view;
+	mine = slot_empty(granter, slot, view);
 	if (mine)
 		shmipc_view_drop(view);
 	shmipc_view_put(view);
@@ -257,40 +281,65 @@ int shmipc_session_accept_locked(struct shmipc_session *s, struct shmipc_endpoin
 
 /* ---- grants ---- */
 
-static struct shmipc_side *side_get(struct shmipc_endpoint *ep, u32 handle)
+struct shmipc_side *shmipc_side_get(struct shmipc_endpoint *ep, u32 handle)
 {
 	struct shmipc_object *obj = shmipc_handle_get(ep, handle, SHMIPC_KIND_SESSION);
 
 	return IS_ERR(obj) ? ERR_CAST(obj) : shmipc_side_of(obj);
 }
 
-int shmipc_side_info(struct shmipc_call *call, struct shmipc_seg_info *arg)
+static int side_check_locked(struct shmipc_session *s, struct shmipc_side *side)
 {
-	struct shmipc_side *side = side_get(call->ep, arg->handle);
-	struct shmipc_session *s;
-	struct shmipc_view *view;
+	lockdep_assert_held(&s->lock);
+	if (s->state == SHMIPC_SESSION_PENDING)
+		return -ENOTCONN;
+	if (side->closed)
+		return -ENOENT;
+	return shmipc_side_peer(side)->closed ? -EPIPE : 0;
+}
+
+int shmipc_side_check(struct shmipc_side *side)
+{
+	struct shmipc_session *s = shmipc_session_of(side);
+	int err;
+
+	spin_lock(&s->lock);
+	err = side_check_locked(s, side);
+	spin_unlock(&s->lock);
+	return err;
+}
+
+static int info_granted(struct shmipc_side *granter, struct shmipc_seg_info *arg)
+{
+	struct shmipc_view *view = shmipc_slot_get(granter, arg->slot);
 	int err = -ENOENT;
 
-	if (IS_ERR(side))
-		return PTR_ERR(side);
-	s = shmipc_session_of(side);
-	spin_lock(&s->lock);
-	if (s->state == SHMIPC_SESSION_PENDING) {
-		err = -ENOTCONN;
-		goto out;
-	}
-	rcu_read_lock();
-	view = xa_load(&shmipc_side_peer(side)->slots, arg->slot);
-	if (view && READ_ONCE(view->rights)) {
+	if (!view)
+		return -ENOENT;
+	if (READ_ONCE(view->rights)) {
 		arg->out_length = (u64)view->npages << PAGE_SHIFT;
 		arg->out_offset = (u64)view->start << PAGE_SHIFT;
 		arg->out_rights = SHMIPC_RIGHT_READ;
+		if (READ_ONCE(view->segment->given) == view)
+			arg->out_rights |= SHMIPC_RIGHT_TAKE;
 		arg->out_grants = 0;
 		err = 0;
 	}
-	rcu_read_unlock();
-out:
-	spin_unlock(&s->lock);
+	shmipc_view_put(view);
+	return err;
+}
+
+int shmipc_side_info(struct shmipc_call *call, struct shmipc_seg_info *arg)
+{
+	struct shmipc_side *side = shmipc_side_get(call->ep, arg->handle);
+	int err;
+
+	if (IS_ERR(side))
+		return PTR_ERR(side);
+	err = shmipc_side_check(side);
+	/* Of a peer that is gone there is what it granted. */
+	if (!err || err == -EPIPE)
+		err = info_granted(shmipc_side_peer(side), arg);
 	shmipc_object_put(&side->obj);
 	return err;
 }
@@ -308,19 +357,13 @@ static int grant_place(struct shmipc_view *view, struct shmipc_side *granter)
 static int grant_commit(struct shmipc_side *side, struct shmipc_view *view, u32 slot)
 {
 	struct shmipc_session *s = shmipc_session_of(side);
-	struct shmipc_side *peer = shmipc_side_peer(side);
 	int err;
 
 	spin_lock(&s->lock);
-	if (s->state == SHMIPC_SESSION_PENDING)
-		err = -ENOTCONN;
-	else if (side->closed)
-		err = -ENOENT;
-	else if (peer->closed)
-		err = -EPIPE;
-	else if (xa_load(&side->slots, slot) || shmipc_segment_granted(view->segment, side))
+	err = side_check_locked(s, side);
+	if (!err && (xa_load(&side->slots, slot) || shmipc_segment_granted(view->segment, side)))
 		err = -EEXIST;
-	else
+	if (!err)
 		err = grant_place(view, side);
 	if (err == -ESTALE)
 		err = -EPIPE;
@@ -330,14 +373,14 @@ static int grant_commit(struct shmipc_side *side, struct shmipc_view *view, u32 
 	return err;
 }
 
-static int grant(struct shmipc_side *side, struct shmipc_segment *seg, u32 slot)
+static int grant(struct shmipc_side *side, struct shmipc_view *owner, u32 slot)
 {
 	struct shmipc_view *view;
 	int err;
 
-	view = shmipc_view_new(seg, SHMIPC_RIGHT_READ);
-	if (!view)
-		return -ENOMEM;
+	view = shmipc_view_grant(owner);
+	if (IS_ERR(view))
+		return PTR_ERR(view);
 	err = xa_reserve(&side->slots, slot, GFP_KERNEL_ACCOUNT);
 	if (!err)
 		err = grant_commit(side, view, slot);
@@ -357,14 +400,14 @@ int shmipc_seg_grant(struct shmipc_call *call)
 		return -EOPNOTSUPP;
 	if (arg->__reserved || arg->slot >= SHMIPC_SLOTS_MAX)
 		return -EINVAL;
-	side = side_get(call->ep, arg->session);
+	side = shmipc_side_get(call->ep, arg->session);
 	if (IS_ERR(side))
 		return PTR_ERR(side);
 	seg = shmipc_handle_get(call->ep, arg->segment, SHMIPC_KIND_SEGMENT);
 	if (IS_ERR(seg)) {
 		err = PTR_ERR(seg);
 	} else {
-		err = grant(side, shmipc_segment_of(seg), arg->slot);
+		err = grant(side, shmipc_view_of(seg), arg->slot);
 		shmipc_object_put(seg);
 	}
 	shmipc_object_put(&side->obj);
@@ -381,7 +424,7 @@ int shmipc_seg_revoke(struct shmipc_call *call)
 		return -EOPNOTSUPP;
 	if (arg->slot >= SHMIPC_SLOTS_MAX)
 		return -EINVAL;
-	side = side_get(call->ep, arg->session);
+	side = shmipc_side_get(call->ep, arg->session);
 	if (IS_ERR(side))
 		return PTR_ERR(side);
 	if (slot_drop(side, arg->slot)) {

@@ -89,7 +89,8 @@ struct shmipc_session {
 
 /* Causes that a session may enable; the low half always is. */
 #define SHMIPC_SESSION_CAUSES	(SHMIPC_CAUSE_USER | SHMIPC_CAUSE_CONNECTED | \
-				 SHMIPC_CAUSE_PEER_CLOSED | SHMIPC_CAUSE_PEER_DIED)
+				 SHMIPC_CAUSE_PEER_CLOSED | SHMIPC_CAUSE_PEER_DIED | \
+				 SHMIPC_CAUSE_GIVEN | SHMIPC_CAUSE_RETURNED)
 
 static inline struct shmipc_side *shmipc_side_of(struct shmipc_object *obj)
 {
@@ -121,6 +122,13 @@ int shmipc_session_accept_locked(struct shmipc_session *s, struct shmipc_endpoin
 				 struct shmipc_view *view);
 /* Ends a PENDING session from the listener's side; takes the reference of side 1. */
 void shmipc_session_refuse(struct shmipc_session *s, bool died);
+
+/* The side that @handle names, with a reference, or -ENOENT, -EBADF. */
+struct shmipc_side *shmipc_side_get(struct shmipc_endpoint *ep, u32 handle);
+/* Are both sides there? -ENOTCONN: not accepted, -ENOENT: closed, -EPIPE: closed by the peer. */
+int shmipc_side_check(struct shmipc_side *side);
+/* The grant in @slot, with a reference, or NULL. */
+struct shmipc_view *shmipc_slot_get(struct shmipc_side *granter, unsigned long slot);
 
 int shmipc_side_info(struct shmipc_call *call, struct shmipc_seg_info *arg);
 int shmipc_seg_grant(struct shmipc_call *call);

@@ -17,48 +17,77 @@ static atomic64_t last_id;
 
 /* ---- life ---- */
 
-struct shmipc_view *shmipc_view_new(struct shmipc_segment *segment, u32 rights)
+static struct shmipc_view *view_new(struct shmipc_segment *segment, u32 rights)
 {
 	struct shmipc_view *view = kzalloc(sizeof(*view), GFP_KERNEL_ACCOUNT);
 
 	if (!view)
 		return NULL;
-	refcount_set(&view->ref, 1);
+	shmipc_object_init(&view->obj, SHMIPC_KIND_SEGMENT, NULL);
 	view->npages = segment->npages;
 	view->id = atomic64_inc_return(&last_id);
 	init_rwsem(&view->sem);
 	view->rights = rights;
-	shmipc_segment_add_view(segment, view);
+	INIT_LIST_HEAD(&view->link);
+	view->segment = shmipc_segment_get(segment);
 	shmipc_live_inc(views);
 	return view;
 }
 
+struct shmipc_view *shmipc_view_new(struct shmipc_segment *segment)
+{
+	struct shmipc_view *view = view_new(segment, SHMIPC_RIGHT_READ | SHMIPC_RIGHT_WRITE);
+
+	if (view)
+		segment->owner = view;
+	return view;
+}
+
+struct shmipc_view *shmipc_view_grant(struct shmipc_view *owner)
+{
+	struct shmipc_view *view = view_new(owner->segment, SHMIPC_RIGHT_READ);
+	int err;
+
+	if (!view)
+		return ERR_PTR(-ENOMEM);
+	err = shmipc_segment_add_grant(owner, view);
+	if (!err)
+		return view;
+	shmipc_view_put(view);
+	return ERR_PTR(err);
+}
+
+void shmipc_view_free(struct shmipc_view *view)
+{
+	if (view->obj.ep)
+		shmipc_endpoint_put(view->obj.ep);
+	shmipc_segment_put(view->segment);
+	kfree_rcu(view, rcu);
+	shmipc_live_dec(views);
+}
+
 bool shmipc_view_tryget(struct shmipc_view *view)
 {
-	return refcount_inc_not_zero(&view->ref);
+	return refcount_inc_not_zero(&view->obj.ref);
 }
 
 void shmipc_view_put(struct shmipc_view *view)
 {
-	if (!refcount_dec_and_test(&view->ref))
-		return;
-	if (view->ep)
-		shmipc_endpoint_put(view->ep);
-	kfree_rcu(view, rcu);
-	shmipc_live_dec(views);
+	shmipc_object_put(&view->obj);
 }
 
 static void take_rights(struct shmipc_view *view)
 {
 	down_write(&view->sem);
 	view->rights = 0;
+	WRITE_ONCE(view->revoked, true);
 	up_write(&view->sem);
 }
 
 /* The attachment is gone only after its mappings: then there is nothing to zap. */
 static void view_zap(struct shmipc_view *view)
 {
-	struct shmipc_attachment *att = shmipc_attachment_get(view->ep);
+	struct shmipc_attachment *att = shmipc_attachment_get(view->obj.ep);
 
 	if (!att)
 		return;
@@ -71,7 +100,21 @@ void shmipc_view_revoke(struct shmipc_view *view)
 {
 	take_rights(view);
 	/* Pairs with the release when it was placed. */
-	if (smp_load_acquire(&view->ep))
+	if (smp_load_acquire(&view->obj.ep))
+		view_zap(view);
+}
+
+/* Also where there was no right before: a reader may have zeros mapped that stood in for it. */
+void shmipc_view_change(struct shmipc_view *view, u32 rights)
+{
+	u32 former;
+
+	down_write(&view->sem);
+	former = view->rights;
+	if (!view->revoked)
+		view->rights = rights;
+	up_write(&view->sem);
+	if (!former || former & ~rights)
 		view_zap(view);
 }
 
@@ -209,7 +252,7 @@ static void insert_locked(struct shmipc_endpoint *ep, struct shmipc_view *view)
 
 static void view_unplace(struct shmipc_view *view)
 {
-	struct shmipc_endpoint *ep = view->ep;
+	struct shmipc_endpoint *ep = view->obj.ep;
 	struct shmipc_view *before, *after;
 
 	spin_lock(&ep->view_lock);
@@ -236,7 +279,7 @@ int shmipc_view_place(struct shmipc_view *view, struct shmipc_endpoint *ep)
 		goto out;
 	}
 	/* Pairs with the looks for an heir and for what to zap, which have not our lock. */
-	smp_store_release(&view->ep, shmipc_endpoint_get(ep));
+	smp_store_release(&view->obj.ep, shmipc_endpoint_get(ep));
 	ep->view_cursor = view->start + view->npages;
 	insert_locked(ep, view);
 out:
@@ -247,7 +290,7 @@ out:
 void shmipc_view_drop(struct shmipc_view *view)
 {
 	shmipc_view_revoke(view);
-	if (view->ep)
+	if (view->obj.ep)
 		view_unplace(view);
 	/* A fault that still holds the view sees no right, and touches no page. */
 	shmipc_segment_remove_view(view->segment, view);
@@ -260,21 +303,21 @@ struct shmipc_view *shmipc_view_find(struct shmipc_endpoint *ep, unsigned long p
 
 	spin_lock(&ep->view_lock);
 	view = view_after(ep, pgoff);
-	if (view && (view->start > pgoff || !refcount_inc_not_zero(&view->ref)))
+	if (view && (view->start > pgoff || !shmipc_view_tryget(view)))
 		view = NULL;
 	spin_unlock(&ep->view_lock);
 	return view;
 }
 
-/* The first view from @pgoff on that has a right, with a reference. */
-static struct shmipc_view *view_with_right(struct shmipc_endpoint *ep, unsigned long pgoff)
+/* The first view from @pgoff on that was not revoked, with a reference. */
+static struct shmipc_view *view_not_revoked(struct shmipc_endpoint *ep, unsigned long pgoff)
 {
 	struct shmipc_view *view;
 	struct rb_node *n;
 
 	spin_lock(&ep->view_lock);
 	view = view_after(ep, pgoff);
-	while (view && (!READ_ONCE(view->rights) || !refcount_inc_not_zero(&view->ref))) {
+	while (view && (READ_ONCE(view->revoked) || !shmipc_view_tryget(view))) {
 		n = rb_next(&view->node);
 		view = view_at(n);
 	}
@@ -291,7 +334,7 @@ void shmipc_views_close(struct shmipc_endpoint *ep)
 	spin_lock(&ep->view_lock);
 	ep->views_closed = true;
 	spin_unlock(&ep->view_lock);
-	while ((view = view_with_right(ep, at))) {
+	while ((view = view_not_revoked(ep, at))) {
 		at = view->start + view->npages;
 		take_rights(view);
 		shmipc_view_put(view);

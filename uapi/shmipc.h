@@ -13,7 +13,8 @@
  *
  * ABI changelog (SHMIPC_ABI):
  *	1	first version: QUERY, SEG_CREATE, SEG_INFO, SEG_GRANT, SEG_REVOKE,
- *		BIND, ACCEPT, CONNECT, SYNC, CLOSE
+ *		BIND, ACCEPT, CONNECT, SYNC, CLOSE;
+ *		with SHMIPC_FEATURE_GIVE: SEG_FREEZE, SEG_GIVE, SEG_TAKE
  *
  * Errors have one meaning each:
  *	ENOTTY		unknown request
@@ -34,7 +35,8 @@
  *	ETIMEDOUT	the timeout passed (CONNECT)
  *	EINTR		a signal came (CONNECT, ACCEPT; SYNC reports it in out_flags)
  *	EBUSY		lost a race, or still in use
- *	ESTALE		this attachment was handed over, or the endpoint is dead
+ *	ESTALE		this attachment was handed over, or the endpoint is dead; or this segment was
+ *			given, and taken
  *	EPERM		called by a process that is not the endpoint's
  *	EPIPE		the peer is gone
  *	EEXIST		that slot is in use, or that segment granted already
@@ -42,7 +44,7 @@
  *	EOWNERDEAD	reserved: an orphan holds the name
  *
  * Reserved request numbers, so that programs of the next versions and this one
- * never meet under one number: 0x10-0x1f giving and freezing segments,
+ * never meet under one number: 0x13-0x1f more about segments,
  * 0x20-0x2f handover (offer, adopt, list, yield, commit), 0x30-0x3f files.
  */
 #ifndef _UAPI_LINUX_SHMIPC_H
@@ -67,6 +69,9 @@
 #define SHMIPC_IOC_BIND		SHMIPC_IOC(0x07)
 #define SHMIPC_IOC_ACCEPT	SHMIPC_IOC(0x08)
 #define SHMIPC_IOC_CONNECT	SHMIPC_IOC(0x09)
+#define SHMIPC_IOC_SEG_FREEZE	SHMIPC_IOC(0x10)
+#define SHMIPC_IOC_SEG_GIVE	SHMIPC_IOC(0x11)
+#define SHMIPC_IOC_SEG_TAKE	SHMIPC_IOC(0x12)
 
 /* Limits that are part of the ABI. Those that may change are in QUERY. */
 #define SHMIPC_NAME_MAX		63	/* bytes, [A-Za-z0-9._:/-], no terminator needed */
@@ -147,7 +152,8 @@ struct shmipc_query {
 	__u8 out_version[32];
 };
 
-#define SHMIPC_FEATURE_STREAMS	(1ULL << 0)	/* all that ABI 1 describes */
+#define SHMIPC_FEATURE_STREAMS	(1ULL << 0)	/* all that ABI 1 describes, but for what follows */
+#define SHMIPC_FEATURE_GIVE	(1ULL << 1)	/* SEG_FREEZE, SEG_GIVE, SEG_TAKE */
 
 /* ---- segments ----------------------------------------------------------- */
 
@@ -189,10 +195,11 @@ struct shmipc_seg_create {
  * @slot: 0 without SHMIPC_SEG_OF_PEER
  * @out_length: bytes
  * @out_offset: where mmap finds it on this endpoint's file
- * @out_rights: SHMIPC_RIGHT_* that this endpoint has now
+ * @out_rights: SHMIPC_RIGHT_* that this endpoint has now. Of an own segment: none while it is
+ *	given, no WRITE when it is frozen
  * @out_grants: how many grants of it exist (own segments; else 0)
  *
- * Errors: ENOENT, EBADF, ENOTCONN (session not accepted yet).
+ * Errors: ENOENT, EBADF, ENOTCONN (session not accepted yet), ESTALE its peer has taken it.
  */
 struct shmipc_seg_info {
 	__u32 size;
@@ -209,6 +216,7 @@ struct shmipc_seg_info {
 
 #define SHMIPC_RIGHT_READ	(1U << 0)
 #define SHMIPC_RIGHT_WRITE	(1U << 1)
+#define SHMIPC_RIGHT_TAKE	(1U << 2)	/* of a peer's: it is given to us */
 
 /**
  * struct shmipc_seg_grant - let a session's peer map a segment read-only
@@ -223,7 +231,8 @@ struct shmipc_seg_info {
  * @__reserved: 0
  *
  * Errors: ENOENT, EBADF, EINVAL slot, EEXIST the slot is in use, or the segment is granted in this
- * session already; ENOTCONN, EPIPE, ENOSPC the peer has no offsets left, ENOMEM.
+ * session already; ENOTCONN, EPIPE, ENOSPC the peer has no offsets left, ENOMEM; EBUSY it is given,
+ * ESTALE its peer has taken it: so do CONNECT and ACCEPT answer for their @segment.
  */
 struct shmipc_seg_grant {
 	__u32 size;
@@ -253,6 +262,89 @@ struct shmipc_seg_revoke {
 	__u32 session;
 	__u32 slot;
 };
+
+/**
+ * struct shmipc_seg_freeze - give up the own right to write, and stay the owner
+ *
+ * When it returns, the bytes can't change any more. What the owner had mapped writable can be read
+ * as before, a write there is SIGBUS; a new mapping can't be writable (EACCES), nor be made so by
+ * mprotect. Nothing that the owner does brings the right back. Who takes it, when it is given away,
+ * may write. To freeze what is frozen is no error.
+ *
+ * @size: sizeof(struct shmipc_seg_freeze)
+ * @flags: 0
+ * @segment: a segment that this endpoint owns
+ * @__reserved: 0
+ *
+ * Errors: ENOENT, EBADF, EBUSY it is given, ESTALE its peer has taken it.
+ */
+struct shmipc_seg_freeze {
+	__u32 size;
+	__u32 flags;
+	__u32 segment;
+	__u32 __reserved;
+};
+
+/**
+ * struct shmipc_seg_give - offer the ownership of a granted segment to the session's peer
+ *
+ * When it returns, nobody can write: what the giver has mapped is SIGBUS to touch, also to read,
+ * and can't be mapped. The peer reads on, and gets CAUSE_GIVEN; it may SEG_TAKE. Until then the segment
+ * is in limbo: the giver owns it and is charged, without any right.
+ *
+ * It comes back, with the rights that it had before and CAUSE_RETURNED for the giver, when the peer
+ * refuses (the grant stays), or when the grant ends: by SEG_REVOKE, by CLOSE of the session with
+ * REVOKE, or because the peer closed its side or died. The cause is told on the session, as long as
+ * the giver has not closed that. If the giver dies, closes the session without REVOKE, or closes
+ * the segment, the peer can still take it.
+ *
+ * @size: sizeof(struct shmipc_seg_give)
+ * @flags: 0
+ * @session: the session
+ * @slot: what it was granted under. It must be the only grant.
+ *
+ * Errors: ENOENT (also: the segment was closed), EBADF, EINVAL slot, ENOTCONN, EPIPE, EBUSY given
+ * already, or granted elsewhere too (a CONNECT or ACCEPT under way counts).
+ */
+struct shmipc_seg_give {
+	__u32 size;
+	__u32 flags;
+	__u32 session;
+	__u32 slot;
+};
+
+/**
+ * struct shmipc_seg_take - become the owner of what the session's peer gave, or refuse it
+ *
+ * The slot is free then, the segment has a handle here and is charged to this endpoint's user (not
+ * to its memory cgroup). What was mapped stays mapped, for reading; to write, map it again, over
+ * the old mapping if pointers shall stay. The giver's handle is of no use any more but for CLOSE
+ * (ESTALE); nobody is told.
+ *
+ * @size: sizeof(struct shmipc_seg_take)
+ * @flags: SHMIPC_TAKE_REFUSE: it goes back, and stays granted; outputs are not written
+ * @session: the session
+ * @slot: what it was given under
+ * @out_length: bytes
+ * @out_offset: where mmap finds it on this endpoint's file: where it was when it was granted
+ * @out_handle: the segment
+ * @__reserved: 0
+ *
+ * Errors: ENOENT (also: nothing is given there, or not any more), EBADF, EINVAL slot, ENOTCONN,
+ * EDQUOT this user's cap (it stays in limbo), ENOSPC handles, ENOMEM, ESTALE.
+ */
+struct shmipc_seg_take {
+	__u32 size;
+	__u32 flags;
+	__u32 session;
+	__u32 slot;
+	__aligned_u64 out_length;
+	__aligned_u64 out_offset;
+	__u32 out_handle;
+	__u32 __reserved;
+};
+
+#define SHMIPC_TAKE_REFUSE	(1U << 0)
 
 /* ---- names and sessions ------------------------------------------------- */
 
@@ -416,9 +508,10 @@ struct shmipc_connect {
 #define SHMIPC_CAUSE_PEER_CLOSED	(1U << 18)	/* the peer closed its side */
 #define SHMIPC_CAUSE_PEER_DIED		(1U << 19)	/* the peer's address space ended */
 #define SHMIPC_CAUSE_PEER_CHANGED	(1U << 20)	/* reserved: handed over */
-#define SHMIPC_CAUSE_GIVEN		(1U << 21)	/* reserved: a segment was given */
+#define SHMIPC_CAUSE_GIVEN		(1U << 21)	/* the peer gave a segment: SEG_TAKE */
 #define SHMIPC_CAUSE_FD			(1U << 22)	/* reserved: a file was sent */
 #define SHMIPC_CAUSE_OFFER		(1U << 23)	/* reserved: an offer moved on */
+#define SHMIPC_CAUSE_RETURNED		(1U << 24)	/* a segment that was given came back */
 
 /**
  * struct shmipc_notify - ring a session's peer
@@ -512,7 +605,7 @@ struct shmipc_sync {
  * SHMIPC_CLOSE_REVOKE is set (the peer's mappings are zapped at once); without, the
  * peer keeps what it mapped until it closes too, charged to its user from now on unless that would
  * be over its cap.
- * Closing a segment drops the owner's right and mappings; peers it was granted to keep
+ * Closing a segment drops the owner's right and mappings; peers it was granted or given to keep
  * theirs. Closing a listener refuses who still waits. Closing handle 0 ends the endpoint
  * in good order: peers get CAUSE_PEER_CLOSED and not CAUSE_PEER_DIED.
  *
@@ -548,6 +641,9 @@ __SHMIPC_ASSERT(sizeof(struct shmipc_seg_create) == 40);
 __SHMIPC_ASSERT(sizeof(struct shmipc_seg_info) == 40);
 __SHMIPC_ASSERT(sizeof(struct shmipc_seg_grant) == 24);
 __SHMIPC_ASSERT(sizeof(struct shmipc_seg_revoke) == 16);
+__SHMIPC_ASSERT(sizeof(struct shmipc_seg_freeze) == 16);
+__SHMIPC_ASSERT(sizeof(struct shmipc_seg_give) == 16);
+__SHMIPC_ASSERT(sizeof(struct shmipc_seg_take) == 40);
 __SHMIPC_ASSERT(sizeof(struct shmipc_bind) == 56);
 __SHMIPC_ASSERT(sizeof(struct shmipc_peer) == 16);
 __SHMIPC_ASSERT(sizeof(struct shmipc_accept) == 72);
@@ -581,6 +677,9 @@ __SHMIPC_AT(seg_info, out_length, 16);
 __SHMIPC_AT(seg_info, out_offset, 24);
 __SHMIPC_AT(seg_info, out_rights, 32);
 __SHMIPC_AT(seg_info, out_grants, 36);
+__SHMIPC_AT(seg_take, out_length, 16);
+__SHMIPC_AT(seg_take, out_offset, 24);
+__SHMIPC_AT(seg_take, out_handle, 32);
 __SHMIPC_AT(bind, out_handle, 44);
 __SHMIPC_AT(accept, out_meta_len, 44);
 __SHMIPC_AT(accept, out_session, 48);

@@ -129,10 +129,10 @@ static void account_move(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, shmipc_charge(from, 10), 0);
 	KUNIT_EXPECT_EQ(test, shmipc_charge(to, 5), 0);
 	/* Nobody can fill another's cap. */
-	KUNIT_EXPECT_FALSE(test, shmipc_charge_move(from, to, 6));
+	KUNIT_EXPECT_FALSE(test, shmipc_charge_move(from, to, 6, false));
 	KUNIT_EXPECT_EQ(test, atomic_long_read(&from->pages), 10L);
 	KUNIT_EXPECT_EQ(test, atomic_long_read(&to->pages), 5L);
-	KUNIT_EXPECT_TRUE(test, shmipc_charge_move(from, to, 5));
+	KUNIT_EXPECT_TRUE(test, shmipc_charge_move(from, to, 5, false));
 	KUNIT_EXPECT_EQ(test, atomic_long_read(&from->pages), 5L);
 	KUNIT_EXPECT_EQ(test, atomic_long_read(&to->pages), 10L);
 	KUNIT_EXPECT_EQ(test, atomic_long_read(&total_pages), 15L);

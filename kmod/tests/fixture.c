@@ -16,7 +16,8 @@
 
 #define USER_SIZE	(3 * PAGE_SIZE)
 #define ALL_CAUSES	(SHMIPC_CAUSE_USER | SHMIPC_CAUSE_CONNECTED | \
-			 SHMIPC_CAUSE_PEER_CLOSED | SHMIPC_CAUSE_PEER_DIED)
+			 SHMIPC_CAUSE_PEER_CLOSED | SHMIPC_CAUSE_PEER_DIED | \
+			 SHMIPC_CAUSE_GIVEN | SHMIPC_CAUSE_RETURNED)
 
 /* The address space of the running suite's cases. */
 static struct mm_struct *suite_mm;

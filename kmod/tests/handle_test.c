@@ -91,8 +91,7 @@ static void handle_taken_once(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, IS_ERR(shmipc_handle_get_any(ep, seg)));
 	/* Our reference still keeps it. */
 	KUNIT_EXPECT_EQ(test, shmipc_segment_of(obj)->npages, 1UL);
-	shmipc_segment_close(shmipc_segment_of(obj));
-	shmipc_object_put(obj);
+	shmipc_view_drop(shmipc_view_of(obj));
 	shmipc_object_put(obj);
 }
 

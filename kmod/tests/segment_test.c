@@ -4,12 +4,13 @@
 
 #include "fixture.h"
 
-static struct shmipc_segment *segment_of(struct file *file, u32 handle)
+/* The owner's view, referenced. */
+static struct shmipc_view *owner_of(struct file *file, u32 handle)
 {
 	struct shmipc_object *obj = shmipc_handle_get(shmipc_test_ep(file), handle,
 						      SHMIPC_KIND_SEGMENT);
 
-	return IS_ERR(obj) ? NULL : shmipc_segment_of(obj);
+	return IS_ERR(obj) ? NULL : shmipc_view_of(obj);
 }
 
 static void expect_zero(struct kunit *test, struct page **pages, unsigned long n)
@@ -239,7 +240,7 @@ static void segment_heir_at_cap(struct kunit *test)
 static void segment_last_grant(struct kunit *test)
 {
 	struct shmipc_test_pair p;
-	struct shmipc_segment *seg;
+	struct shmipc_view *owner;
 	long s2, t2;
 
 	shmipc_test_pair(test, &p, "kunit.last");
@@ -247,10 +248,10 @@ static void segment_last_grant(struct kunit *test)
 	t2 = shmipc_test_accept(test, p.a, p.listener, p.ga);
 	KUNIT_ASSERT_GT(test, s2, 0L);
 	KUNIT_ASSERT_GT(test, t2, 0L);
-	seg = segment_of(p.a, p.ga);
-	KUNIT_ASSERT_NOT_NULL(test, seg);
-	KUNIT_EXPECT_EQ(test, seg->nr_grants, 2U);
-	shmipc_object_put(&seg->obj);
+	owner = owner_of(p.a, p.ga);
+	KUNIT_ASSERT_NOT_NULL(test, owner);
+	KUNIT_EXPECT_EQ(test, owner->segment->nr_grants, 2U);
+	shmipc_view_put(owner);
 	KUNIT_EXPECT_EQ(test, shmipc_test_close(test, p.a, p.ga, 0), 0L);
 	KUNIT_EXPECT_EQ(test, shmipc_test_revoke(test, p.a, p.sa, 0), 0L);
 	KUNIT_EXPECT_EQ(test, atomic_long_read(&shmipc_live[SHMIPC_LIVE_segments]), 2L);

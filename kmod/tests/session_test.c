@@ -6,7 +6,7 @@
 
 static struct shmipc_session *session_of(struct kunit *test, struct file *file, u32 handle)
 {
-	struct shmipc_side *side = side_get(shmipc_test_ep(file), handle);
+	struct shmipc_side *side = shmipc_side_get(shmipc_test_ep(file), handle);
 
 	KUNIT_ASSERT_FALSE(test, IS_ERR(side));
 	return shmipc_session_of(side);

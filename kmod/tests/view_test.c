@@ -92,10 +92,10 @@ static void view_tree(struct kunit *test)
 		struct shmipc_view *view = &views[prandom_u32_state(&rnd) % MANY];
 		u32 r = prandom_u32_state(&rnd);
 
-		if (view->ep) {
+		if (view->obj.ep) {
 			view_unplace(view);
-			shmipc_endpoint_put(view->ep);
-			view->ep = NULL;
+			shmipc_endpoint_put(view->obj.ep);
+			view->obj.ep = NULL;
 		} else {
 			view->npages = 1 + (r & 0x1000 ? r % 1000 : r % 4);
 			if (r & 0x2000)
@@ -108,10 +108,10 @@ static void view_tree(struct kunit *test)
 			check_tree(test, ep);
 	}
 	for (i = 0; i < MANY; i++) {
-		if (!views[i].ep)
+		if (!views[i].obj.ep)
 			continue;
 		view_unplace(&views[i]);
-		shmipc_endpoint_put(views[i].ep);
+		shmipc_endpoint_put(views[i].obj.ep);
 	}
 	KUNIT_EXPECT_TRUE(test, RB_EMPTY_ROOT(&ep->views));
 }

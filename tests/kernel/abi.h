@@ -38,7 +38,8 @@
 #define ABI_LIMIT	(30 * ABI_SECOND)	/* no wait of a test that works takes as long */
 
 /* Every cause that a session may enable. */
-#define ABI_CAUSES	(SHMIPC_CAUSE_CONNECTED | SHMIPC_CAUSE_PEER_CLOSED | SHMIPC_CAUSE_PEER_DIED)
+#define ABI_CAUSES	(SHMIPC_CAUSE_CONNECTED | SHMIPC_CAUSE_PEER_CLOSED | \
+			 SHMIPC_CAUSE_PEER_DIED | SHMIPC_CAUSE_GIVEN | SHMIPC_CAUSE_RETURNED)
 
 #define must(call)	abi_must((call), #call, __FILE__, __LINE__)
 #define fails(call, err) abi_fails((call), (err), #call, __FILE__, __LINE__)
@@ -231,6 +232,39 @@ static inline int abi_revoke(int fd, uint32_t session, uint32_t slot)
 	struct shmipc_seg_revoke a = { .size = sizeof(a), .session = session, .slot = slot };
 
 	return abi_ioctl(fd, SHMIPC_IOC_SEG_REVOKE, &a);
+}
+
+static inline int abi_freeze(int fd, uint32_t segment)
+{
+	struct shmipc_seg_freeze a = { .size = sizeof(a), .segment = segment };
+
+	return abi_ioctl(fd, SHMIPC_IOC_SEG_FREEZE, &a);
+}
+
+static inline int abi_give(int fd, uint32_t session, uint32_t slot)
+{
+	struct shmipc_seg_give a = { .size = sizeof(a), .session = session, .slot = slot };
+
+	return abi_ioctl(fd, SHMIPC_IOC_SEG_GIVE, &a);
+}
+
+/* Not mapped: that is abi_map()'s. */
+static inline int abi_take(int fd, uint32_t session, uint32_t slot, struct abi_seg *seg)
+{
+	struct shmipc_seg_take a = { .size = sizeof(a), .session = session, .slot = slot };
+	int ret = abi_ioctl(fd, SHMIPC_IOC_SEG_TAKE, &a);
+
+	*seg = (struct abi_seg){ .handle = a.out_handle, .offset = a.out_offset,
+				 .length = a.out_length };
+	return ret;
+}
+
+static inline int abi_refuse(int fd, uint32_t session, uint32_t slot)
+{
+	struct shmipc_seg_take a = { .size = sizeof(a), .flags = SHMIPC_TAKE_REFUSE,
+				     .session = session, .slot = slot };
+
+	return abi_ioctl(fd, SHMIPC_IOC_SEG_TAKE, &a);
 }
 
 /* ---- names and sessions ---- */

@@ -107,6 +107,28 @@ static int client_revokes_first(struct ring *r)
 	return abi_revoke(r->client.fd, r->at_client, 0);
 }
 
+static int server_gives(struct ring *r)
+{
+	return abi_give(r->server.fd, r->at_server, SLOT);
+}
+
+static int client_takes_gift(struct ring *r)
+{
+	struct abi_seg seg;
+
+	return abi_take(r->client.fd, r->at_client, SLOT, &seg);
+}
+
+static int client_refuses(struct ring *r)
+{
+	return abi_refuse(r->client.fd, r->at_client, SLOT);
+}
+
+static int server_freezes(struct ring *r)
+{
+	return abi_freeze(r->server.fd, r->seg.handle);
+}
+
 static int server_accepts(struct ring *r)
 {
 	struct shmipc_accept a = abi_accept_arg(r->listener);
@@ -131,6 +153,32 @@ static int touch(volatile uint8_t *map)
 		return -EFAULT;
 	(void)*map;
 	return 0;
+}
+
+static int poke(volatile uint8_t *map)
+{
+	if (sigsetjmp(abi_jump, 1))
+		return -EFAULT;
+	*map = 1;
+	return 0;
+}
+
+static int server_writes(struct ring *r)
+{
+	return poke(r->map);
+}
+
+/* New, and writable. */
+static int server_maps(struct ring *r)
+{
+	volatile uint8_t *map;
+	int ret = abi_map(r->server.fd, r->seg.offset, r->length, PROT_READ | PROT_WRITE, &map);
+
+	if (ret)
+		return ret;
+	ret = poke(map);
+	munmap((void *)map, r->length);
+	return ret;
 }
 
 static int map_and_touch(struct ring *r, uint64_t offset, uint64_t length)
@@ -288,6 +336,21 @@ static void prepare_grant(struct ring *r)
 	prepare_session(r);
 	must(server_grants(r));
 	client_looks_up(r);
+}
+
+static void prepare_gift(struct ring *r)
+{
+	prepare_grant(r);
+	must(server_gives(r));
+	expect_event(r->client.fd, r->at_client, SHMIPC_CAUSE_GIVEN);
+}
+
+/* The owner has it mapped, and has written. */
+static void prepare_owner_touched(struct ring *r)
+{
+	prepare_grant(r);
+	must(abi_map(r->server.fd, r->seg.offset, r->length, PROT_READ | PROT_WRITE, &r->map));
+	assert_int_equal(poke(r->map), 0);
 }
 
 static void prepare_client_grant(struct ring *r)

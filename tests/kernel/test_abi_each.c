@@ -55,6 +55,36 @@ static void test_segments(void **state)
 	abi_pair_close(&p);
 }
 
+static void test_give(void **state)
+{
+	struct abi_pair p = abi_pair_open(NAME);
+	struct abi_seg seg = abi_seg_new(p.server.fd, 2 * ABI_PAGE), taken;
+	struct shmipc_seg_info info;
+
+	(void)state;
+	seg.map[ABI_PAGE] = 17;
+	must(abi_freeze(p.server.fd, seg.handle));
+	assert_int_equal(abi_touch(seg.map, true), SIGBUS);
+	must(abi_grant(p.server.fd, p.at_server, seg.handle, 3));
+	must(abi_give(p.server.fd, p.at_server, 3));
+	expect_event(p.client.fd, p.at_client, SHMIPC_CAUSE_GIVEN);
+	must(abi_refuse(p.client.fd, p.at_client, 3));
+	expect_event(p.server.fd, p.at_server, SHMIPC_CAUSE_RETURNED);
+	must(abi_give(p.server.fd, p.at_server, 3));
+	expect_event(p.client.fd, p.at_client, SHMIPC_CAUSE_GIVEN);
+	must(abi_take(p.client.fd, p.at_client, 3, &taken));
+	assert_true(taken.length == 2 * ABI_PAGE);
+	must(abi_map(p.client.fd, taken.offset, taken.length, PROT_READ | PROT_WRITE, &taken.map));
+	assert_int_equal(taken.map[ABI_PAGE], 17);
+	assert_int_equal(abi_touch(taken.map, true), 0);
+	fails(abi_seg_info(p.server.fd, seg.handle, &info), ESTALE);
+	must(abi_close(p.server.fd, seg.handle, 0));
+	must(abi_close(p.client.fd, taken.handle, 0));
+	abi_unmap(&taken);
+	abi_unmap(&seg);
+	abi_pair_close(&p);
+}
+
 static void test_names(void **state)
 {
 	struct abi_ep ep = abi_ep_open();
@@ -127,6 +157,7 @@ static const struct CMUnitTest tests[] = {
 	abi_test(test_layout),
 	abi_test(test_query),
 	abi_test(test_segments),
+	abi_test(test_give),
 	abi_test(test_names),
 	abi_test(test_sync),
 	abi_test(test_close),

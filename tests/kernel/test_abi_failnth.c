@@ -236,6 +236,83 @@ static void undo_revoke(struct scene *s, int ret)
 		must(run_revoke(s));
 }
 
+static void prepare_freeze(struct scene *s)
+{
+	must(run_create(s));
+}
+
+static int run_freeze(struct scene *s)
+{
+	return abi_freeze(s->p.server.fd, s->a.create.out_handle);
+}
+
+static void undo_freeze(struct scene *s, int ret)
+{
+	if (ret)
+		must(run_freeze(s));
+	must(abi_close(s->p.server.fd, s->a.create.out_handle, 0));
+}
+
+static int run_give(struct scene *s)
+{
+	return abi_give(s->p.server.fd, s->p.at_server, 777);
+}
+
+static void drain(int fd)
+{
+	struct shmipc_ready ev;
+
+	while (!abi_event(fd, 0, &ev))
+		;
+}
+
+static void undo_give(struct scene *s, int ret)
+{
+	if (ret)
+		must(run_give(s));
+	must(run_revoke(s));
+	drain(s->p.server.fd);
+	drain(s->p.client.fd);
+}
+
+/* The next handle of the client's is one for which its table must grow: it has 64 to a node. */
+static void at_end_of_node(struct scene *s)
+{
+	struct abi_seg seg;
+
+	do {
+		must(abi_seg_create(s->p.client.fd, 1, &seg));
+		must(abi_close(s->p.client.fd, seg.handle, 0));
+	} while (seg.handle % 64 != 63);
+}
+
+static void prepare_take(struct scene *s)
+{
+	at_end_of_node(s);
+	must(run_create(s));
+	must(abi_grant(s->p.server.fd, s->p.at_server, s->a.create.out_handle, 777));
+	must(run_give(s));
+}
+
+static int run_take(struct scene *s)
+{
+	struct abi_seg seg;
+	int ret = abi_take(s->p.client.fd, s->p.at_client, 777, &seg);
+
+	s->handle = seg.handle;
+	return ret;
+}
+
+/* What was not taken is still to be taken. */
+static void undo_take(struct scene *s, int ret)
+{
+	if (ret)
+		must(run_take(s));
+	must(abi_close(s->p.client.fd, s->handle, 0));
+	must(abi_close(s->p.server.fd, s->a.create.out_handle, 0));
+	drain(s->p.client.fd);
+}
+
 static int run_bind(struct scene *s)
 {
 	s->a.bind = abi_bind_arg("test:failnth:other");
@@ -401,6 +478,9 @@ static const struct call calls[] = {
 	{ "SEG_INFO", NULL, run_info, NULL, .allocates = false },
 	{ "SEG_GRANT", NULL, run_grant, undo_grant, .allocates = true },
 	{ "SEG_REVOKE", prepare_grant, run_revoke, undo_revoke, .allocates = false },
+	{ "SEG_FREEZE", prepare_freeze, run_freeze, undo_freeze, .allocates = false },
+	{ "SEG_GIVE", prepare_grant, run_give, undo_give, .allocates = false },
+	{ "SEG_TAKE", prepare_take, run_take, undo_take, .allocates = true },
 	{ "BIND", NULL, run_bind, undo_bind, .allocates = true },
 	{ "CONNECT", NULL, run_connect, undo_connect, .allocates = true },
 	{ "ACCEPT", prepare_accept, run_accept, undo_accept, .allocates = true },

@@ -139,6 +139,31 @@ static int fuzz_revoke(struct state *s)
 	return abi_revoke(fd, any(s, SESSION), pick(s, 4));
 }
 
+static int fuzz_freeze(struct state *s)
+{
+	int fd = any_fd(s);
+
+	return pick(s, 8) ? 0 : abi_freeze(fd, any(s, SEGMENT));
+}
+
+static int fuzz_give(struct state *s)
+{
+	int fd = any_fd(s);
+
+	return abi_give(fd, any(s, SESSION), pick(s, 4));
+}
+
+static int fuzz_take(struct state *s)
+{
+	int fd = any_fd(s), ret;
+	struct abi_seg seg;
+
+	if (!pick(s, 4))
+		return abi_refuse(fd, any(s, SESSION), pick(s, 4));
+	ret = abi_take(fd, any(s, SESSION), pick(s, 4), &seg);
+	return remember(s, ret, SEGMENT, seg.handle);
+}
+
 static int fuzz_sync(struct state *s)
 {
 	int fd = any_fd(s), i;
@@ -218,7 +243,7 @@ static int fuzz_reopen(struct state *s)
 static int (*const steps[])(struct state *s) = {
 	fuzz_create, fuzz_create, fuzz_close, fuzz_bind, fuzz_connect, fuzz_connect, fuzz_accept,
 	fuzz_accept, fuzz_grant, fuzz_revoke, fuzz_sync, fuzz_sync, fuzz_map, fuzz_map, fuzz_unmap,
-	fuzz_touch, fuzz_reopen,
+	fuzz_touch, fuzz_reopen, fuzz_freeze, fuzz_give, fuzz_give, fuzz_take, fuzz_take,
 };
 
 static void *fuzz_thread(void *arg)

@@ -154,6 +154,72 @@ static void undo_revoke(struct world *w, const void *arg, int ret)
 		must(abi_revoke(w->p.server.fd, w->p.at_server, 10));
 }
 
+static void fill_freeze(struct world *w, void *arg)
+{
+	struct shmipc_seg_freeze *a = arg;
+	struct abi_seg seg;
+
+	must(abi_seg_create(w->p.server.fd, 1, &seg));
+	a->segment = w->waiting = seg.handle;
+}
+
+static void undo_freeze(struct world *w, const void *arg, int ret)
+{
+	(void)arg, (void)ret;
+	must(abi_close(w->p.server.fd, w->waiting, 0));
+}
+
+static void fill_give(struct world *w, void *arg)
+{
+	struct shmipc_seg_give *a = arg;
+
+	must(abi_grant(w->p.server.fd, w->p.at_server, w->spare.handle, 11));
+	a->session = w->p.at_server;
+	a->slot = 11;
+}
+
+static void undo_give(struct world *w, const void *arg, int ret)
+{
+	struct shmipc_ready ev;
+
+	(void)arg;
+	must(abi_revoke(w->p.server.fd, w->p.at_server, 11));
+	if (ret)
+		return;
+	must(abi_event(w->p.client.fd, 0, &ev));
+	must(abi_event(w->p.server.fd, 0, &ev));
+}
+
+/* The client gives, for what the table tries is the server's. */
+static void fill_take(struct world *w, void *arg)
+{
+	struct shmipc_seg_take *a = arg;
+	struct shmipc_ready ev;
+	struct abi_seg seg;
+
+	must(abi_seg_create(w->p.client.fd, 1, &seg));
+	must(abi_grant(w->p.client.fd, w->p.at_client, seg.handle, 12));
+	must(abi_give(w->p.client.fd, w->p.at_client, 12));
+	must(abi_event(w->p.server.fd, 0, &ev));
+	w->waiting = seg.handle;
+	a->session = w->p.at_server;
+	a->slot = 12;
+}
+
+static void undo_take(struct world *w, const void *arg, int ret)
+{
+	const struct shmipc_seg_take *a = arg;
+	struct shmipc_ready ev;
+
+	if (ret) {
+		must(abi_revoke(w->p.client.fd, w->p.at_client, 12));
+		must(abi_event(w->p.client.fd, 0, &ev));
+	} else {
+		must(abi_close(w->p.server.fd, a->out_handle, 0));
+	}
+	must(abi_close(w->p.client.fd, w->waiting, 0));
+}
+
 static void fill_bind(struct world *w, void *arg)
 {
 	struct shmipc_bind *a = arg;
@@ -243,6 +309,15 @@ static const struct request requests[] = {
 		       { WORD(shmipc_seg_grant, segment), 's', false } } },
 	{ REQUEST(SEG_REVOKE, shmipc_seg_revoke, fill_revoke, undo_revoke),
 	  .handles = { { WORD(shmipc_seg_revoke, session), 'c', false } } },
+	{ REQUEST(SEG_FREEZE, shmipc_seg_freeze, fill_freeze, undo_freeze),
+	  .reserved = { WORD(shmipc_seg_freeze, __reserved) },
+	  .handles = { { WORD(shmipc_seg_freeze, segment), 's', false } } },
+	{ REQUEST(SEG_GIVE, shmipc_seg_give, fill_give, undo_give),
+	  .handles = { { WORD(shmipc_seg_give, session), 'c', false } } },
+	{ REQUEST(SEG_TAKE, shmipc_seg_take, fill_take, undo_take), .answers = true,
+	  .flags = SHMIPC_TAKE_REFUSE, .reserved = { WORD(shmipc_seg_take, __reserved) },
+	  .outs = { OUTS(shmipc_seg_take, out_length, out_handle) },
+	  .handles = { { WORD(shmipc_seg_take, session), 'c', false } } },
 	{ REQUEST(BIND, shmipc_bind, fill_bind, undo_bind), .answers = true,
 	  .flags = SHMIPC_BIND_OWNER,
 	  .reserved = { WORD(shmipc_bind, uid), WORD(shmipc_bind, gid) },

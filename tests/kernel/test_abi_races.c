@@ -25,7 +25,7 @@ enum tells {
 };
 
 /* For a pair with a process that exits: how far the two have come when they race. */
-enum stage { NO_STAGE, LISTENING, QUEUED, SESSION, GRANTED, MAPPED };
+enum stage { NO_STAGE, LISTENING, QUEUED, SESSION, GRANTED, GIVEN, MAPPED };
 
 /**
  * struct pair - two that race
@@ -205,6 +205,8 @@ static void server_goes_to(struct ring *r, struct shared *sh, enum stage stage)
 	sh->accepted = true;
 	if (stage >= GRANTED)
 		must(server_grants(r));
+	if (stage == GIVEN)
+		must(server_gives(r));
 	sh->granted = true;
 }
 
@@ -218,7 +220,8 @@ static void client_goes_to(struct ring *r, struct shared *sh, enum stage stage)
 	if (stage < SESSION)
 		return;
 	wait_for(&sh->accepted);
-	expect_event(r->client.fd, r->at_client, SHMIPC_CAUSE_CONNECTED);
+	if (stage != GIVEN)	/* else it has two causes by now, or comes twice */
+		expect_event(r->client.fd, r->at_client, SHMIPC_CAUSE_CONNECTED);
 	wait_for(&sh->granted);
 	if (stage >= GRANTED)
 		client_looks_up(r);
@@ -281,7 +284,7 @@ static void round_of_processes(struct course *c)
 #define P(what, stage, server, a, tells, ...) \
 	{ what, NULL, a, exits, tells, { __VA_ARGS__ }, stage, server }
 
-/* SYNC, CLOSE, mmap, munmap, GRANT, REVOKE, ACCEPT, CONNECT, exit: each with all of them. */
+/* SYNC, CLOSE, mmap, munmap, GRANT, REVOKE, ACCEPT, CONNECT, exit: each with all; GIVE and TAKE. */
 static const struct pair pairs[] = {
 	T("sync_sync", prepare_session, client_takes, server_rings, A_NEEDS_TO_BE_SECOND,
 	  ETIMEDOUT),
@@ -369,6 +372,42 @@ static const struct pair pairs[] = {
 	T("connect_connect", prepare_listener, client_connects, client_connects, ONE_WINS, EAGAIN),
 	P("connect_exit", LISTENING, true, client_connects, A_NEEDS_TO_BE_FIRST, ENOENT,
 	  ECONNREFUSED),
+	T("give_give", prepare_grant, server_gives, server_gives, ONE_WINS, EBUSY),
+	T("give_take", prepare_grant, client_takes_gift, server_gives, A_NEEDS_TO_BE_SECOND,
+	  ENOENT),
+	T("give_close", prepare_grant, server_gives, server_closes, A_NEEDS_TO_BE_FIRST, ENOENT),
+	T("give_close_peer", prepare_grant, server_gives, client_closes, A_NEEDS_TO_BE_FIRST,
+	  EPIPE, ENOENT),
+	T("give_close_segment", prepare_grant, server_gives, server_closes_segment,
+	  A_NEEDS_TO_BE_FIRST, ENOENT),
+	P("give_exit", GRANTED, false, server_gives, A_NEEDS_TO_BE_FIRST, EPIPE, ENOENT),
+	T("give_revoke", prepare_grant, server_gives, server_revokes, A_NEEDS_TO_BE_FIRST, ENOENT),
+	T("give_freeze", prepare_grant, server_freezes, server_gives, A_NEEDS_TO_BE_FIRST, EBUSY),
+	T("give_mmap", prepare_owner_touched, server_maps, server_gives, A_NEEDS_TO_BE_FIRST,
+	  EINVAL, EFAULT),
+	T("give_write", prepare_owner_touched, server_writes, server_gives, A_NEEDS_TO_BE_FIRST,
+	  EFAULT),
+	T("freeze_write", prepare_owner_touched, server_writes, server_freezes,
+	  A_NEEDS_TO_BE_FIRST, EFAULT),
+	T("freeze_mmap", prepare_owner_touched, server_maps, server_freezes, A_NEEDS_TO_BE_FIRST,
+	  EACCES, EFAULT),
+	T("take_take", prepare_gift, client_takes_gift, client_takes_gift, ONE_WINS, ENOENT),
+	T("take_refuse", prepare_gift, client_takes_gift, client_refuses, ONE_WINS, ENOENT),
+	T("take_close", prepare_gift, client_takes_gift, client_closes, A_NEEDS_TO_BE_FIRST,
+	  ENOENT),
+	T("take_close_revoking", prepare_gift, client_takes_gift, server_closes_revoking,
+	  A_NEEDS_TO_BE_FIRST, ENOENT),
+	T("take_close_segment", prepare_gift, client_takes_gift, server_closes_segment,
+	  TELLS_NOTHING),
+	P("take_exit", GIVEN, true, client_takes_gift, TELLS_NOTHING),
+	T("take_munmap", prepare_gift, client_takes_gift, client_unmaps_anchor,
+	  A_NEEDS_TO_BE_FIRST, ESTALE, ENOENT),
+	T("take_revoke", prepare_gift, client_takes_gift, server_revokes, ONE_WINS, ENOENT),
+	T("take_mmap", prepare_gift, client_maps, client_takes_gift, TELLS_NOTHING),
+	T("refuse_revoke", prepare_gift, client_refuses, server_revokes, A_NEEDS_TO_BE_FIRST,
+	  ENOENT),
+	T("refuse_close_segment", prepare_gift, client_refuses, server_closes_segment,
+	  TELLS_NOTHING),
 	P("exit_exit", GRANTED, true, exits, TELLS_NOTHING),
 };
 
