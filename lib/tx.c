@@ -339,6 +339,7 @@ bool tx_control(struct shmipc_session *s, struct shmipc_stream *st, unsigned int
 			list_add_tail(&st->owing, &tx->owing);
 		return false;
 	}
+	list_del(&st->owing);
 	if (kind != FRAME_OPEN)
 		store_relaxed(&record->change,
 			      RECORD_CHANGE(kind == FRAME_FIN ? RECORD_FINISHED : RECORD_RESET,

@@ -504,6 +504,36 @@ static void test_arm_sees_room(void **state)
 	duo_close(&d);
 }
 
+/* What was owed and went out by itself, or with a RESET, is not sent a second time. */
+static void test_owed_once(void **state)
+{
+	struct shmipc_stream *b[64];
+	unsigned int n = 0;
+	uint64_t sent;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	for (int i = 0; i < 64; i++)
+		b[i] = opened(d.b);
+	while (shmipc_write(b[n % 64], "x", 1, 0, 0) == 1)
+		n++;
+	for (int i = 0; i < 64; i++)
+		assert_int_equal(shmipc_finish(b[i]), 0);
+	assert_false(list_empty(&d.b->tx.owing));
+	duo_drain(d.a);
+	for (int i = 0; i < 64; i++)
+		assert_int_equal(shmipc_reset(b[i], 1), 0);
+	sent = d.b->tx.next;
+	lock(&d.b->tx.lock);
+	tx_unblock(d.b);
+	unlock(&d.b->tx.lock);
+	assert_true(d.b->tx.next == sent);
+	duo_drain(d.a);
+	assert_int_equal(shmipc_session_error(d.a), 0);
+	duo_close(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -517,7 +547,7 @@ int main(void)
 		cmocka_unit_test(test_returns_before_a_sleep),
 		cmocka_unit_test(test_room_of_another),
 		cmocka_unit_test(test_returns_taken_by_another),
-		cmocka_unit_test(test_arm_sees_room),
+		cmocka_unit_test(test_arm_sees_room), cmocka_unit_test(test_owed_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
