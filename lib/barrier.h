@@ -26,6 +26,19 @@
 #define program_order()		__atomic_signal_fence(__ATOMIC_SEQ_CST)
 
 /*
+ * Keeps earlier stores before later ones for who reads both while this process lives. Nothing on
+ * x86. ThreadSanitizer ignores fences, and what is read so is no synchronisation to it.
+ */
+static inline void store_fence(void)
+{
+#ifdef __SANITIZE_THREAD__
+	program_order();
+#else
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+#endif
+}
+
+/*
  * Orders a store before a later load (publish, then look whether somebody sleeps; say that one
  * sleeps, then look again). ThreadSanitizer ignores fences: there it is a read-modify-write.
  */

@@ -67,6 +67,14 @@ void geometry_write(const struct geometry *geo, void *segment)
 	header->magic = LAYOUT_MAGIC;
 }
 
+bool geometry_known(const void *segment, size_t len)
+{
+	const struct segment_header *shared = segment;
+
+	return len < sizeof(*shared) || load_relaxed(&shared->magic) != LAYOUT_MAGIC ||
+	       load_relaxed(&shared->version) == LAYOUT_VERSION;
+}
+
 bool geometry_read(struct geometry *geo, const void *segment, size_t len)
 {
 	const struct segment_header *shared = segment;

@@ -57,10 +57,11 @@ struct frame {
 #define FRAME_BLOCK	2	/* payload in an arena */
 #define FRAME_FIN	3	/* the sender's direction ends */
 #define FRAME_RESET	4	/* both directions end now */
-#define FRAME_OPEN	5	/* nothing but FRAME_F_OPEN: the peer shall know of the stream */
+#define FRAME_OPEN	5	/* nothing but its flags: the peer shall know of the stream, or of a cut */
 
 #define FRAME_F_OPEN	(1U << 0)	/* first frame of a stream that the sender opens */
 #define FRAME_F_MORE	(1U << 1)	/* the message goes on in this stream's next frame */
+#define FRAME_F_ABORT	(1U << 2)	/* the message before will never be complete: its sender died */
 
 /* A return: one 8-byte store. @lap tells a new entry from the one it replaces. */
 #define RETURN_WORD(lap, live, seq) \
@@ -69,32 +70,53 @@ struct frame {
 #define RETURN_LIVE(word)	((uint16_t)((word) >> 32))
 #define RETURN_SEQ(word)	((uint32_t)(word))
 
-/* One record of the stream table: what a successor needs that no frame in the ring tells. */
+/*
+ * One record of the stream table: what a successor needs that no frame in the ring tells. What is
+ * received is stored here before it is returned, what is sent after it was published.
+ */
 struct stream_record {
 	uint32_t generation;
 	uint32_t window;
 	uint64_t change;	/* RECORD_CHANGE(); in force iff that frame is published */
 	uint64_t sent;		/* payload bytes published; behind by one frame at most */
-	uint64_t consumed;	/* payload bytes that the application took, in order */
+	uint64_t consumed;	/* payload bytes that were taken or dropped, in order */
 	uint64_t tag;		/* reserved for a word of the application: 0 */
 	uint32_t unfinished;	/* the last frame had FRAME_F_MORE; says so a frame too long at most */
-	uint32_t reserved[5];	/* 0 */
+	uint32_t code;		/* of RECORD_RESET */
+	uint64_t end;		/* RECORD_END(): the peer's direction, if it ended and that was seen */
+	uint64_t holder;	/* RECORD_CHANGE(RECORD_WAITING..., seq of the frame that opened it) */
 };
 
-/* State and seq in one store. Seq 0, which no frame has: in force by itself. */
+/*
+ * State and seq in one store. Seq 0, which no frame has: in force by itself. RECORD_OWED, which no
+ * frame reaches: asked for, and not in the ring yet.
+ */
 #define RECORD_SEQ(change)		((change) & ((1ULL << 56) - 1))
 #define RECORD_STATE(change)		((unsigned int)((change) >> 56))
 #define RECORD_CHANGE(state, seq)	((uint64_t)(state) << 56 | RECORD_SEQ(seq))
+#define RECORD_OWED			((1ULL << 56) - 1)
 
 #define RECORD_FREE	0
 #define RECORD_OPEN	1
 #define RECORD_FINISHED	2	/* this side sent its FIN */
 #define RECORD_RESET	3	/* this side sent its RESET */
 
+/* Who has a stream that is not free. */
+#define RECORD_WAITING	1	/* nobody yet: the peer opened it, it waits for accept */
+#define RECORD_HELD	2	/* the application */
+#define RECORD_CLOSED	3	/* nobody any more */
+
+/* How the peer's direction ended: 0, FRAME_FIN, or FRAME_RESET with its code. */
+#define RECORD_END(kind, code)	((uint64_t)(kind) << 32 | (uint32_t)(code))
+#define RECORD_END_KIND(end)	((uint32_t)((end) >> 32))
+#define RECORD_END_CODE(end)	((uint32_t)(end))
+
 /* Words that the peer polls, a cache line for each reason to write. All modulo 2^32. */
 struct control {
 	/* Written by the receiver of frames when it passes slots. */
 	uint32_t rx_cursor __attribute__((aligned(CACHE_LINE)));
+	/* Written before the first return of a lap: it. A word in the ring has 16 bits of that. */
+	uint64_t return_lap;
 	/* Written before its sleep: the seq whose publication shall ring, and its CPU. */
 	uint32_t rx_event __attribute__((aligned(CACHE_LINE)));
 	uint32_t cpu;
@@ -110,7 +132,10 @@ struct segment_header {
 	uint32_t live;		/* entries of the live table */
 	uint32_t returns;	/* words of the return ring, a power of two */
 	uint32_t streams;	/* records of the stream table */
-	uint32_t reserved[9];
+	/* For a successor of the owner alone: */
+	uint32_t window;	/* bytes that a stream may have out */
+	uint64_t max_memory;	/* bytes that all streams may have out */
+	uint32_t reserved[6];
 };
 
 _Static_assert(sizeof(struct frame) == 2 * CACHE_LINE, "a frame is two cache lines");
@@ -135,7 +160,10 @@ struct geometry {
 
 /* For a segment of our own that carries @streams streams. */
 void geometry_for(struct geometry *geo, uint32_t streams);
+/* Last of all that is in the header: then it has its magic. */
 void geometry_write(const struct geometry *geo, void *segment);
+/* False: it is of another layout, which geometry_read() can't read. */
+bool geometry_known(const void *segment, size_t len);
 /* Reads a peer's header. False when no honest library wrote it into @len bytes. */
 bool geometry_read(struct geometry *geo, const void *segment, size_t len);
 

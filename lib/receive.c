@@ -32,6 +32,35 @@ static bool read_ready(void *arg)
 	return stream_readable(arg);
 }
 
+static struct rx_node *take_head(struct shmipc_stream *st)
+{
+	struct rx_node *node = st->head;
+
+	st->head = node->next;
+	if (!st->head)
+		st->tail = &st->head;
+	st->mid = node->flags & FRAME_F_MORE;
+	store_release(&st->session->tx.records[st->slot].consumed, node->position + node->length);
+	return node;
+}
+
+/* Tells, once, that a message was cut. What the frame itself brings comes next. Releases rx.lock. */
+static int report_cut(struct shmipc_stream *st)
+{
+	struct shmipc_session *s = st->session;
+	struct rx_node *node = st->head;
+	bool ring = false;
+
+	node->flags &= ~FRAME_F_ABORT;
+	st->mid = false;
+	if (node->kind == FRAME_OPEN)
+		ring = rx_return(s, take_head(st));
+	unlock(&s->rx.lock);
+	if (ring)
+		session_ring(s, BELL_SPACE);
+	return -ECANCELED;
+}
+
 /* Waits until there is a frame (1, rx.lock held), or the end (0) or an error (no lock held). */
 static int wait_frame(struct shmipc_stream *st, int64_t timeout_ns)
 {
@@ -44,6 +73,8 @@ static int wait_frame(struct shmipc_stream *st, int64_t timeout_ns)
 		return -EPERM;
 	for (;;) {
 		lock(&s->rx.lock);
+		if (st->head && st->head->flags & FRAME_F_ABORT)
+			return report_cut(st);
 		if (st->head && st->head->kind != FRAME_FIN)
 			return 1;
 		if (st->head) {
@@ -72,15 +103,11 @@ static int wait_frame(struct shmipc_stream *st, int64_t timeout_ns)
 	}
 }
 
-static struct rx_node *take_head(struct shmipc_stream *st)
+/* Is the next frame in the queue the next part? After an adoption some may have been returned. */
+static bool goes_on(const struct shmipc_stream *st, const struct rx_node *node)
 {
-	struct rx_node *node = st->head;
-
-	st->head = node->next;
-	if (!st->head)
-		st->tail = &st->head;
-	store_release(&st->session->tx.records[st->slot].consumed, node->position + node->length);
-	return node;
+	return st->head && st->head->kind != FRAME_FIN && !(st->head->flags & FRAME_F_ABORT) &&
+	       st->head->position == node->position + node->length;
 }
 
 int shmipc_peek(struct shmipc_stream *st, struct shmipc_message *message, int64_t timeout_ns)
@@ -103,6 +130,7 @@ int shmipc_peek(struct shmipc_stream *st, struct shmipc_message *message, int64_
 	message->len = 0;
 	message->nspans = 0;
 	message->position = st->head->position + st->head->taken;
+	message->flags = 0;
 	do {
 		node = take_head(st);
 		node->leased = true;
@@ -111,9 +139,12 @@ int shmipc_peek(struct shmipc_stream *st, struct shmipc_message *message, int64_
 		message->lease[message->nspans] = node;
 		message->len += node->length - node->taken;
 		message->nspans++;
-	} while (node->flags & FRAME_F_MORE && message->nspans < SHMIPC_SPANS_MAX && st->head &&
-		 st->head->kind != FRAME_FIN);
-	message->flags = node->flags & FRAME_F_MORE ? SHMIPC_MSG_MORE : 0;
+		if (node->flags & NODE_REDELIVERED)
+			message->flags = SHMIPC_MSG_REDELIVERED;
+	} while (node->flags & FRAME_F_MORE && message->nspans < SHMIPC_SPANS_MAX &&
+		 goes_on(st, node));
+	if (node->flags & FRAME_F_MORE)
+		message->flags |= SHMIPC_MSG_MORE;
 	unlock(&st->session->rx.lock);
 	return 1;
 }
@@ -156,6 +187,7 @@ ssize_t shmipc_read(struct shmipc_stream *st, void *buf, size_t len, int64_t tim
 
 	if (!len)
 		return -EINVAL;
+again:
 	err = wait_frame(st, timeout_ns);
 	if (err <= 0)
 		return err;
@@ -169,14 +201,19 @@ ssize_t shmipc_read(struct shmipc_stream *st, void *buf, size_t len, int64_t tim
 	} else {
 		memcpy(buf, node->data + node->taken, n);
 	}
-	/* A RESET during the copy returned the frame: the peer may have written into it since. */
+	/*
+	 * A RESET or a cut during the copy returned the frame: the peer may have written into it
+	 * since.
+	 */
 	if (st->head != node) {
 		unlock(&s->rx.lock);
-		return -ECONNRESET;
+		goto again;
 	}
 	node->taken += n;
 	if (node->taken == node->length)
 		ring = rx_return(s, take_head(st));
+	else
+		store_relaxed(&s->tx.records[st->slot].consumed, node->position + node->taken);
 	unlock(&s->rx.lock);
 	if (ring)
 		session_ring(s, BELL_SPACE);

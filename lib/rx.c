@@ -142,7 +142,7 @@ static int check_frame(struct shmipc_session *s, const struct frame *frame)
 {
 	if (frame->kind < FRAME_INLINE || frame->kind > FRAME_OPEN)
 		return bad(s, frame, "unknown kind");
-	if (frame->flags & ~(FRAME_F_OPEN | FRAME_F_MORE))
+	if (frame->flags & ~(FRAME_F_OPEN | FRAME_F_MORE | FRAME_F_ABORT))
 		return bad(s, frame, "unknown flag");
 	if (frame->type || frame->returns || (frame->kind == FRAME_BLOCK && frame->block.reserved))
 		return bad(s, frame, "reserved field in use");
@@ -165,6 +165,21 @@ static void enqueue(struct shmipc_stream *st, struct rx_node *node)
 	endpoint_poke(st->session->ep, st);
 }
 
+/*
+ * Returns a frame that the application did not take. What a successor has to know of it is stored
+ * before: how far the stream has come, and how it ended.
+ */
+static bool drop_node(struct shmipc_session *s, struct shmipc_stream *st, struct rx_node *node,
+		      uint32_t code)
+{
+	struct stream_record *record = &s->tx.records[st->slot];
+
+	store_relaxed(&record->consumed, node->position + node->length);
+	if (node->kind == FRAME_FIN || node->kind == FRAME_RESET)
+		store_relaxed(&record->end, RECORD_END(node->kind, code));
+	return rx_return(s, node);
+}
+
 /* Returns what is queued and was not taken. True: ring the peer. */
 static bool drop_queue(struct shmipc_session *s, struct shmipc_stream *st)
 {
@@ -174,9 +189,35 @@ static bool drop_queue(struct shmipc_session *s, struct shmipc_stream *st)
 		struct rx_node *node = st->head;
 
 		st->head = node->next;
-		ring |= rx_return(s, node);
+		ring |= drop_node(s, st, node, 0);
 	}
 	st->tail = &st->head;
+	return ring;
+}
+
+/*
+ * The message that was begun will have no end. Its parts that nobody saw are dropped; if the
+ * application has others, @node tells it at its turn, else nobody need know. True: ring the peer.
+ */
+static bool cut_message(struct shmipc_session *s, struct shmipc_stream *st, struct rx_node *node)
+{
+	struct rx_node **from = &st->head, *part;
+	bool ring = false;
+
+	for (struct rx_node **pos = from; *pos; pos = &(*pos)->next)
+		if (!((*pos)->flags & FRAME_F_MORE))
+			from = &(*pos)->next;
+	part = *from;
+	if (from != &st->head || (!st->mid && (!part || !part->taken)))
+		node->flags &= ~FRAME_F_ABORT;
+	*from = NULL;
+	st->tail = from;
+	while (part) {
+		struct rx_node *next = part->next;
+
+		ring |= drop_node(s, st, part, 0);
+		part = next;
+	}
 	return ring;
 }
 
@@ -190,7 +231,9 @@ bool rx_discard(struct shmipc_session *s, struct shmipc_stream *st)
 static bool deliver_reset(struct shmipc_session *s, struct shmipc_stream *st,
 			  struct rx_node *node, uint32_t code)
 {
-	bool ring = drop_queue(s, st) | rx_return(s, node);
+	bool ring = drop_queue(s, st);
+
+	ring |= drop_node(s, st, node, code);
 
 	lock(&s->tx.lock);
 	st->reset_received = true;
@@ -225,13 +268,15 @@ static int deliver(struct shmipc_session *s, struct shmipc_stream *st, const str
 	st->rx_position += node->length;
 	node->stream = st;
 	st->held++;
-	if (frame->kind == FRAME_OPEN) {
+	if (frame->flags & FRAME_F_ABORT)
+		*ring |= cut_message(s, st, node);
+	if (frame->kind == FRAME_OPEN && !(node->flags & FRAME_F_ABORT)) {
 		*ring |= rx_return(s, node);
 	} else if (frame->kind == FRAME_RESET) {
 		*ring |= deliver_reset(s, st, node, frame->code);
 	} else if (!st->handle || st->reset_sent) {
 		st->fin_received = st->fin_consumed = frame->kind == FRAME_FIN;
-		*ring |= rx_return(s, node);
+		*ring |= drop_node(s, st, node, 0);
 		if (frame->kind != FRAME_FIN)
 			*ring |= refuse_data(s, st);
 	} else {
@@ -398,6 +443,8 @@ bool rx_return(struct shmipc_session *s, struct rx_node *node)
 	struct shmipc_stream *st = node->stream;
 	bool awaited;
 
+	if (!index)
+		store_relaxed(&rx->control->return_lap, ++rx->return_lap);
 	store_release(&rx->returns[index], RETURN_WORD(lap, node->live, node->seq));
 	if (st) {
 		if (node->kind == FRAME_FIN)

@@ -45,6 +45,8 @@ static int make_segment(struct shmipc_session *s, uint32_t streams)
 	s->rx.control->cpu = UINT32_MAX;
 	s->tx.control->tx_event = UINT32_MAX;
 	s->tx.control->slot_event = 0;
+	((struct segment_header *)segment->addr)->window = s->tx.window;
+	((struct segment_header *)segment->addr)->max_memory = s->tx.max_memory;
 	geometry_write(&geo, base);
 	return arena_add(&s->tx.arena, 0, base, geo.arena, segment->len - geo.arena);
 }

@@ -67,6 +67,8 @@ struct tx {
 
 /* ---- receiving ---------------------------------------------------------- */
 
+#define NODE_REDELIVERED	(1U << 7)	/* no frame has it: a dead predecessor's program may know it */
+
 /* A frame that was taken off the ring, until its return. One for each live entry of the peer. */
 struct rx_node {
 	struct rx_node *next;
@@ -76,7 +78,8 @@ struct rx_node {
 	uint64_t length;
 	uint64_t taken;			/* bytes that shmipc_read() copied out */
 	uint16_t live;
-	uint8_t kind, flags;
+	uint8_t kind;
+	uint8_t flags;			/* FRAME_F_*, NODE_REDELIVERED */
 	bool leased;			/* the application holds it */
 	uint8_t copy[INLINE_MAX];	/* inline payload, private before it is checked */
 };
@@ -94,6 +97,7 @@ struct rx {
 	uint64_t next;			/* seq that the ring shall hold next */
 	uint32_t published;		/* rx_cursor as the peer can see it */
 	uint32_t returned;		/* returns stored */
+	uint64_t return_lap;		/* laps of the return ring begun */
 	bool unrung;			/* the peer waits for some, and was not rung for these yet */
 	struct rx_node *nodes;
 	struct pv_mapping *mappings;	/* by the peer's slot */
@@ -118,6 +122,7 @@ struct shmipc_stream {
 	struct list accept;		/* in rx.accept, .closed or .detached */
 	struct rx_node *head, **tail;	/* frames to read */
 	uint64_t rx_position;		/* of the next frame off the ring */
+	bool mid;			/* the last frame that the application took had FRAME_F_MORE */
 	uint32_t held;			/* nodes of this stream: queued or leased */
 	bool handle;			/* the application has it, or will accept it */
 	bool visible;			/* the application has it: only then it has events */
@@ -137,6 +142,7 @@ struct shmipc_stream {
 	uint32_t out_data;		/* data frames not returned */
 	uint32_t out_control;		/* FIN, RESET not returned */
 	bool opened;			/* the peer knows it: a frame was published */
+	uint8_t first;			/* FRAME_F_* of the next frame alone */
 	bool fin_sent;
 	bool reset_sent;		/* (written with both locks, read with either) */
 	uint32_t send_reset_code;
@@ -213,6 +219,8 @@ bool tx_stalled(struct shmipc_session *s, const struct shmipc_stream *st, uint64
 void tx_unreserve(struct shmipc_session *s, struct shmipc_stream *st);
 void *tx_reserved_data(struct shmipc_session *s, struct shmipc_stream *st);
 void tx_commit(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len, bool more);
+void tx_announce(struct shmipc_session *s, struct shmipc_stream *st, unsigned int kind,
+		 uint64_t seq);
 bool tx_control(struct shmipc_session *s, struct shmipc_stream *st, unsigned int kind);
 bool tx_bell_due(struct shmipc_session *s);
 int tx_reap(struct shmipc_session *s);
@@ -249,6 +257,8 @@ void stream_bell_and_unlock(struct shmipc_stream *st, unsigned int flags);
 bool stream_readable(struct shmipc_stream *st);
 
 /* stream.c; with rx.lock held */
+/* One that is in no list and no table yet. */
+struct shmipc_stream *stream_alloc(struct shmipc_session *s, uint16_t slot, uint32_t generation);
 struct shmipc_stream *stream_new(struct shmipc_session *s, uint16_t slot, uint32_t generation);
 /* endpoint_post(), if the application has the stream: nobody else may hear of it, or free it then. */
 void stream_post(struct shmipc_stream *st, uint32_t event);

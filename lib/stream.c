@@ -14,10 +14,9 @@
 
 /* ---- life --------------------------------------------------------------- */
 
-struct shmipc_stream *stream_new(struct shmipc_session *s, uint16_t slot, uint32_t generation)
+struct shmipc_stream *stream_alloc(struct shmipc_session *s, uint16_t slot, uint32_t generation)
 {
 	struct shmipc_stream *st = calloc(1, sizeof(*st));
-	struct stream_record *record = &s->tx.records[slot];
 
 	if (!st)
 		return NULL;
@@ -29,8 +28,19 @@ struct shmipc_stream *stream_new(struct shmipc_session *s, uint16_t slot, uint32
 	list_init(&st->blocked);
 	list_init(&st->owing);
 	st->tail = &st->head;
+	return st;
+}
+
+struct shmipc_stream *stream_new(struct shmipc_session *s, uint16_t slot, uint32_t generation)
+{
+	struct shmipc_stream *st = stream_alloc(s, slot, generation);
+	struct stream_record *record = &s->tx.records[slot];
+
+	if (!st)
+		return NULL;
 	st->handle = st->attached = true;
 	st->visible = (slot & 1) == s->role;
+	st->first = st->visible ? FRAME_F_OPEN : 0;
 	s->streams[slot] = st;
 	s->generations[slot] = generation;
 
@@ -42,6 +52,9 @@ struct shmipc_stream *stream_new(struct shmipc_session *s, uint16_t slot, uint32
 	store_relaxed(&record->consumed, 0);
 	store_relaxed(&record->window, s->tx.window);
 	store_relaxed(&record->unfinished, 0);
+	store_relaxed(&record->end, 0);
+	store_relaxed(&record->holder, st->visible ? RECORD_CHANGE(RECORD_HELD, 0) :
+		      RECORD_CHANGE(RECORD_WAITING, s->rx.next));
 	store_release(&record->change, RECORD_CHANGE(RECORD_OPEN, 0));
 	return st;
 }
@@ -94,6 +107,10 @@ void stream_detach(struct shmipc_stream *st)
 	st->attached = false;
 	if (st->handle)
 		list_add_tail(&st->accept, &st->session->rx.detached);
+	/* A RESET that is still owed has come too late, and the record is another stream's soon. */
+	lock(&st->session->tx.lock);
+	list_del(&st->owing);
+	unlock(&st->session->tx.lock);
 	store_release(&st->session->tx.records[st->slot].change, RECORD_CHANGE(RECORD_FREE, 0));
 }
 
@@ -211,6 +228,8 @@ int shmipc_stream_accept(struct shmipc_session *s, struct shmipc_stream **stream
 			st = container_of(s->rx.accept.next, struct shmipc_stream, accept);
 			list_del(&st->accept);
 			st->visible = true;
+			store_release(&s->tx.records[st->slot].holder,
+				      RECORD_CHANGE(RECORD_HELD, 0));
 			stream_post(st, 0);
 		}
 		unlock(&s->rx.lock);
@@ -277,12 +296,18 @@ int shmipc_finish(struct shmipc_stream *st)
 	return 0;
 }
 
+/* Nobody is to be told, but for a successor. */
+static void stream_reset_unheard(struct shmipc_stream *st)
+{
+	st->reset_sent = true;
+	tx_announce(st->session, st, FRAME_RESET, 0);
+}
+
 /* Drops what was not read and what is reserved; sends RESET if the peer knows the stream. */
 static void reset_locked(struct shmipc_stream *st, uint32_t code, bool *ring)
 {
 	struct shmipc_session *s = st->session;
 
-	*ring |= rx_discard(s, st);
 	lock(&s->tx.lock);
 	if (st->reservation)
 		tx_unreserve(s, st);
@@ -293,9 +318,11 @@ static void reset_locked(struct shmipc_stream *st, uint32_t code, bool *ring)
 		    (st->slot & 1) != s->role)
 			tx_control(s, st, FRAME_RESET);
 		else
-			st->reset_sent = true;
+			stream_reset_unheard(st);
 	}
 	unlock(&s->tx.lock);
+	/* After the RESET: a successor that has no more of the data must know why. */
+	*ring |= rx_discard(s, st);
 }
 
 int shmipc_reset(struct shmipc_stream *st, uint32_t code)
@@ -352,6 +379,9 @@ void shmipc_stream_close(struct shmipc_stream *st)
 	/* poll_lock: shmipc_wait() looks at sources of streams under it. */
 	lock(&s->ep->poll_lock);
 	lock(&s->rx.lock);
+	/* First: a successor then closes it to the end. */
+	if (st->attached)
+		store_release(&s->tx.records[st->slot].holder, RECORD_CHANGE(RECORD_CLOSED, 0));
 	if (st->head && st->head->kind != FRAME_FIN)
 		reset_locked(st, 0, &ring);
 	else

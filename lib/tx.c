@@ -162,8 +162,11 @@ static void live_drop(struct shmipc_session *s, uint16_t id)
 
 	if (live->has_block)
 		arena_free(&tx->arena, live->block);
-	if (live->parked)
+	if (live->parked) {
 		store_relaxed(&tx->live_table[id].seq, 0);
+		/* Before the entry is written anew: no half of that may stand under an old seq. */
+		program_order();
+	}
 	if (live->control) {
 		st->out_control--;
 	} else {
@@ -228,7 +231,8 @@ void *tx_reserved_data(struct shmipc_session *s, struct shmipc_stream *st)
 /*
  * The slot is about to be used again. If its last frame was not returned, keep the frame in the
  * live table: entry first, then its seq, then the slot, so that a successor of this process
- * finds it in one of the two, whenever this process died.
+ * finds it in one of the two, whenever this process died; and so does a successor of the peer, which
+ * reads them while this one lives.
  */
 static void park(struct shmipc_session *s, uint32_t index)
 {
@@ -243,7 +247,7 @@ static void park(struct shmipc_session *s, uint32_t index)
 	memcpy((char *)to + sizeof(to->seq), (const char *)from + sizeof(from->seq),
 	       sizeof(*to) - sizeof(to->seq));
 	store_release(&to->seq, live->seq);
-	program_order();
+	store_fence();
 	live->parked = true;
 	tx->parked++;
 }
@@ -266,7 +270,7 @@ static struct frame *frame_begin(struct shmipc_session *s, struct shmipc_stream 
 	frame->live = id;
 	frame->generation = st->generation;
 	frame->position = st->tx_position;
-	frame->flags = st->opened || (st->slot & 1) != s->role ? 0 : FRAME_F_OPEN;
+	frame->flags = st->first;
 	frame->length = 0;
 	frame->type = 0;
 	frame->returns = 0;
@@ -278,6 +282,7 @@ static void frame_publish(struct shmipc_session *s, struct shmipc_stream *st, st
 {
 	store_release(&frame->seq, s->tx.next++);
 	st->opened = true;
+	st->first = 0;
 }
 
 void tx_commit(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len, bool more)
@@ -320,6 +325,22 @@ void tx_commit(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len,
 	tx->payload += len;
 }
 
+/* What a successor has to know before the frame @seq tells the peer, or if it never does. */
+void tx_announce(struct shmipc_session *s, struct shmipc_stream *st, unsigned int kind,
+		 uint64_t seq)
+{
+	struct stream_record *record = &s->tx.records[st->slot];
+	unsigned int state = kind == FRAME_RESET ? RECORD_RESET :
+			     kind == FRAME_FIN ? RECORD_FINISHED : RECORD_OPEN;
+
+	if (kind == FRAME_RESET) {
+		store_relaxed(&record->code, st->send_reset_code);
+		program_order();
+	}
+	store_relaxed(&record->change, RECORD_CHANGE(state, seq));
+	program_order();
+}
+
 /*
  * Sends FRAME_FIN, FRAME_RESET or FRAME_OPEN. False: the ring is full even for those; it is owed, and
  * tx_unblock() sends it later.
@@ -327,7 +348,6 @@ void tx_commit(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len,
 bool tx_control(struct shmipc_session *s, struct shmipc_stream *st, unsigned int kind)
 {
 	struct tx *tx = &s->tx;
-	struct stream_record *record = &tx->records[st->slot];
 	struct frame *frame;
 
 	if (kind == FRAME_FIN)
@@ -335,15 +355,13 @@ bool tx_control(struct shmipc_session *s, struct shmipc_stream *st, unsigned int
 	else if (kind == FRAME_RESET && !st->reset_sent)
 		st->reset_sent = true;	/* never here when it was owed: then rx.lock is not held */
 	if (!ring_room(s, 1) || !tx->nr_free) {
+		tx_announce(s, st, kind, RECORD_OWED);
 		if (list_empty(&st->owing))
 			list_add_tail(&st->owing, &tx->owing);
 		return false;
 	}
 	list_del(&st->owing);
-	if (kind != FRAME_OPEN)
-		store_relaxed(&record->change,
-			      RECORD_CHANGE(kind == FRAME_FIN ? RECORD_FINISHED : RECORD_RESET,
-					    tx->next));
+	tx_announce(s, st, kind, tx->next);
 	frame = frame_begin(s, st, live_take(s, st, 0, true));
 	frame->kind = kind;
 	if (kind == FRAME_RESET)

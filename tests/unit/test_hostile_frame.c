@@ -29,7 +29,7 @@ CHANGE(nothing, (void)0)
 CHANGE(kind_0, f->kind = 0)
 CHANGE(kind_5, f->kind = 5)
 CHANGE(kind_255, f->kind = 255)
-CHANGE(flag_4, f->flags |= 4)
+CHANGE(flag_8, f->flags |= 8)
 CHANGE(flag_80, f->flags |= 0x80)
 CHANGE(type, f->type = 1)
 CHANGE(returns, f->returns = 1)
@@ -78,7 +78,7 @@ static const struct row rows[] = {
 	{ "kind 0", INLINE, kind_0, -EBADMSG },
 	{ "kind 5", INLINE, kind_5, -EBADMSG },
 	{ "kind 255", BLOCK, kind_255, -EBADMSG },
-	{ "flag 4", INLINE, flag_4, -EBADMSG },
+	{ "flag 8", INLINE, flag_8, -EBADMSG },
 	{ "flag 0x80", FIN, flag_80, -EBADMSG },
 	{ "type", INLINE, type, -EBADMSG },
 	{ "type of a block", BLOCK, type, -EBADMSG },

@@ -79,7 +79,7 @@ static void test_records(void **state)
 	assert_int_equal(shmipc_write(b, "d", 1, 0, 0), 1);
 	assert_int_equal(rb->unfinished, 0);
 	assert_int_equal(shmipc_read(a, buf, 2, 0), 2);
-	assert_int_equal(ra->consumed, 1);
+	assert_int_equal(ra->consumed, 3);
 	assert_int_equal(shmipc_read(a, buf, 2, 0), 1);
 	assert_int_equal(ra->consumed, 4);
 	assert_int_equal(shmipc_finish(b), 0);
@@ -88,10 +88,45 @@ static void test_records(void **state)
 	assert_int_equal(shmipc_reset(a, 5), 0);
 	assert_int_equal(RECORD_STATE(ra->change), RECORD_RESET);
 	assert_true(RECORD_SEQ(ra->change) == d.a->tx.next - 1);
+	assert_int_equal(ra->code, 5);
+	assert_true(ra->holder == RECORD_CHANGE(RECORD_HELD, 0));
+	assert_true(rb->holder == RECORD_CHANGE(RECORD_HELD, 0));
+	assert_true(!ra->end && !rb->end);
+	duo_drain(d.b);
+	assert_true(rb->end == RECORD_END(FRAME_RESET, 5));
 	/* Reserved is what no version has written yet. */
-	for (unsigned int i = 0; i < 5; i++)
-		assert_int_equal(ra->reserved[i] | rb->reserved[i], 0);
 	assert_true(!ra->tag && !rb->tag);
+	duo_close(&d);
+}
+
+/* Who has it, and that the peer's direction ended, is there before the frame that says so is not. */
+static void test_holders_and_ends(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct stream_record *ra, *rb;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	assert_int_equal(shmipc_stream_open(d.b, &b), 0);
+	rb = record(b);
+	assert_true(rb->change == RECORD_CHANGE(RECORD_OPEN, 0));
+	assert_int_equal(shmipc_flush(b), 0);
+	assert_true(rb->change == RECORD_CHANGE(RECORD_OPEN, 1));
+	duo_drain(d.a);
+	ra = &d.a->tx.records[b->slot];
+	assert_true(ra->holder == RECORD_CHANGE(RECORD_WAITING, 1));
+	assert_int_equal(shmipc_stream_accept(d.a, &a, LIMIT), 0);
+	assert_true(ra->holder == RECORD_CHANGE(RECORD_HELD, 0));
+	assert_int_equal(shmipc_finish(b), 0);
+	assert_int_equal(shmipc_read(a, &(char){ 0 }, 1, LIMIT), 0);
+	assert_true(ra->end == RECORD_END(FRAME_FIN, 0));
+	shmipc_stream_close(b);
+	assert_true(rb->holder == RECORD_CHANGE(RECORD_CLOSED, 0));
+	/* The peer never hears of it; a successor does. */
+	assert_int_equal(shmipc_stream_open(d.b, &b), 0);
+	assert_int_equal(shmipc_reset(b, 3), 0);
+	assert_true(record(b)->change == RECORD_CHANGE(RECORD_RESET, 0));
 	duo_close(&d);
 }
 
@@ -226,7 +261,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parity), cmocka_unit_test(test_fewest_streams),
-		cmocka_unit_test(test_records), cmocka_unit_test(test_churn),
+		cmocka_unit_test(test_records), cmocka_unit_test(test_holders_and_ends),
+		cmocka_unit_test(test_churn),
 		cmocka_unit_test(test_generations_wrap),
 		cmocka_unit_test(test_no_reuse_while_held), cmocka_unit_test(test_old_handle),
 	};

@@ -457,7 +457,11 @@ struct shmipc_message {
 };
 
 #define SHMIPC_MSG_MORE		(1U << 0)	/* the message goes on at the next peek */
-#define SHMIPC_MSG_REDELIVERED	(1U << 1)	/* may have been seen before a crash */
+/*
+ * It, or a part of it, was taken off the stream before by a program that died without returning it,
+ * and that this one continues: @position tells which bytes. shmipc_read() can't show that.
+ */
+#define SHMIPC_MSG_REDELIVERED	(1U << 1)
 
 /**
  * shmipc_peek - take the next message, to read in place
@@ -469,9 +473,13 @@ struct shmipc_message {
  * held takes its share of this stream's window and of nothing else.
  * A frame that follows later has SHMIPC_MSG_MORE set on what came before.
  *
+ * -ECANCELED comes once, where a message ends that its sender began and did not live to complete: what
+ * was had of it with SHMIPC_MSG_MORE is to be dropped, and the next call goes on with the next
+ * message. A receiver that was itself adopted may be told so of a message of which it has no part.
+ *
  * Return: 1 there is one; 0 the stream ended (finish); -EAGAIN, -ETIMEDOUT; -EPIPE the peer
  * died or closed the session before it finished the stream; -ECONNRESET the stream was reset;
- * -EBADMSG the peer broke the protocol; -ESTALE.
+ * -ECANCELED; -EBADMSG the peer broke the protocol; -ESTALE.
  */
 int shmipc_peek(struct shmipc_stream *stream, struct shmipc_message *message,
 		int64_t timeout_ns);
