@@ -136,7 +136,7 @@ static void merge_extent(struct arena_extent *ext)
 	}
 }
 
-static void merge(struct arena *arena)
+void arena_merge(struct arena *arena)
 {
 	memset(arena->heads, 0, sizeof(arena->heads));
 	for (uint32_t i = 0; i < arena->nr_extents; i++) {
@@ -164,8 +164,55 @@ bool arena_alloc(struct arena *arena, uint64_t len, struct arena_block *block)
 		return true;
 	if (!arena->mergeable)
 		return false;
-	merge(arena);
+	arena_merge(arena);
 	return take(arena, order, block);
+}
+
+/* The free block that @unit lies in. */
+static bool find_free(const struct arena_extent *ext, uint32_t unit, uint32_t *first,
+		      unsigned int *order)
+{
+	for (*order = 0; *order < 32; ++*order) {
+		*first = unit & ~(uint32_t)((1ULL << *order) - 1);
+		if (ext->tags[*first] == ((*order + 1) | ARENA_FREE))
+			return true;
+	}
+	return false;
+}
+
+bool arena_claim(struct arena *arena, uint32_t slot, uint64_t offset, uint64_t len,
+		 struct arena_block *block)
+{
+	unsigned int order = order_of(len), from;
+	struct arena_extent *ext;
+	uint32_t i = 0, first;
+
+	while (i < arena->nr_extents && arena->extents[i].slot != slot)
+		i++;
+	if (i == arena->nr_extents || order >= 32)
+		return false;
+	ext = &arena->extents[i];
+	if (offset < ext->offset || (offset - ext->offset) % ARENA_UNIT ||
+	    (offset - ext->offset) / ARENA_UNIT >= ext->units)
+		return false;
+	*block = (struct arena_block){ i, (offset - ext->offset) / ARENA_UNIT };
+	if (block->unit & ((1U << order) - 1) || !find_free(ext, block->unit, &first, &from) ||
+	    from < order)
+		return false;
+	while (from > order) {
+		uint32_t half;
+
+		from--;
+		half = first + (1U << from);
+		if (block->unit >= half) {
+			ext->tags[first] = (from + 1) | ARENA_FREE;
+			first = half;
+		} else {
+			ext->tags[half] = (from + 1) | ARENA_FREE;
+		}
+	}
+	ext->tags[first] = order + 1;
+	return true;
 }
 
 void arena_free(struct arena *arena, struct arena_block block)

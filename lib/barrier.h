@@ -38,6 +38,16 @@ static inline void store_fence(void)
 #endif
 }
 
+/* Keeps earlier loads before later ones: the other side of store_fence(). */
+static inline void load_fence(void)
+{
+#ifdef __SANITIZE_THREAD__
+	program_order();
+#else
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+#endif
+}
+
 /*
  * Orders a store before a later load (publish, then look whether somebody sleeps; say that one
  * sleeps, then look again). ThreadSanitizer ignores fences: there it is a read-modify-write.

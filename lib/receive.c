@@ -40,7 +40,9 @@ static struct rx_node *take_head(struct shmipc_stream *st)
 	if (!st->head)
 		st->tail = &st->head;
 	st->mid = node->flags & FRAME_F_MORE;
-	store_release(&st->session->tx.records[st->slot].consumed, node->position + node->length);
+	if (!(node->flags & NODE_BEHIND))
+		store_release(&st->session->tx.records[st->slot].consumed,
+			      node->position + node->length);
 	return node;
 }
 
@@ -212,7 +214,7 @@ again:
 	node->taken += n;
 	if (node->taken == node->length)
 		ring = rx_return(s, take_head(st));
-	else
+	else if (!(node->flags & NODE_BEHIND))
 		store_relaxed(&s->tx.records[st->slot].consumed, node->position + node->taken);
 	unlock(&s->rx.lock);
 	if (ring)

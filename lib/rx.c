@@ -40,6 +40,7 @@ int rx_connect(struct shmipc_session *s, const struct geometry *peer,
 	rx->nr_returns = both.returns;
 	rx->arena_offset = peer->arena;
 	rx->ring = (const void *)(segment + peer->ring);
+	rx->peer_live_table = (const void *)(segment + peer->live_table);
 	rx->peer = (const void *)(segment + peer->control);
 	rx->nodes = calloc(rx->nr_live, sizeof(*rx->nodes));
 	return rx->nodes ? 0 : -ENOMEM;
@@ -173,8 +174,11 @@ static bool drop_node(struct shmipc_session *s, struct shmipc_stream *st, struct
 		      uint32_t code)
 {
 	struct stream_record *record = &s->tx.records[st->slot];
+	uint64_t end = node->position + node->length;
 
-	store_relaxed(&record->consumed, node->position + node->length);
+	/* One that is delivered again may lie behind. */
+	if ((int64_t)(end - record->consumed) > 0)
+		store_relaxed(&record->consumed, end);
 	if (node->kind == FRAME_FIN || node->kind == FRAME_RESET)
 		store_relaxed(&record->end, RECORD_END(node->kind, code));
 	return rx_return(s, node);
@@ -393,6 +397,28 @@ static int map_wanted(struct shmipc_session *s, uint32_t slot)
 	s->rx.mappings[slot] = map;
 	unlock(&s->rx.lock);
 	return 0;
+}
+
+int rx_take(struct shmipc_session *s, const struct frame *frame, bool *ring)
+{
+	struct rx *rx = &s->rx;
+	uint32_t want;
+	int err;
+
+	for (;;) {
+		lock(&rx->lock);
+		err = take_frame(s, frame, ring);
+		want = rx->want_slot;
+		rx->want_slot = 0;
+		unlock(&rx->lock);
+		if (err != -EAGAIN)
+			return err;
+		lock(&rx->map_lock);
+		err = map_wanted(s, want);
+		unlock(&rx->map_lock);
+		if (err)
+			return err;
+	}
 }
 
 int rx_drain(struct shmipc_session *s, unsigned int budget)

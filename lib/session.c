@@ -7,6 +7,7 @@
 #include "barrier.h"
 #include "error.h"
 #include "log.h"
+#include "recover.h"
 #include "session.h"
 
 #define SEGMENT_MIN	(128 << 10)	/* 1,000 sessions of two sides are 256 MiB */
@@ -14,13 +15,25 @@
 
 /* ---- making ------------------------------------------------------------- */
 
+void session_place(struct shmipc_session *s, const struct geometry *geo)
+{
+	char *base = s->tx.segments[0].addr;
+
+	s->tx.ring = (void *)(base + geo->ring);
+	s->tx.live_table = (void *)(base + geo->live_table);
+	s->tx.records = (void *)(base + geo->stream_table);
+	s->tx.control = s->rx.control = (void *)(base + geo->control);
+	s->rx.returns = (void *)(base + geo->return_ring);
+	s->nr_streams = geo->streams;
+}
+
 static int make_segment(struct shmipc_session *s, uint32_t streams)
 {
 	struct provider *pv = s->ep->pv;
 	struct pv_segment *segment = &s->tx.segments[0];
+	struct segment_header *header;
 	struct geometry geo;
 	size_t size;
-	char *base;
 	int err;
 
 	geometry_for(&geo, streams);
@@ -31,13 +44,7 @@ static int make_segment(struct shmipc_session *s, uint32_t streams)
 		return err;
 	s->tx.nr_segments = 1;
 	count(&s->ep->segments, 1);
-	base = segment->addr;
-	s->tx.ring = (void *)(base + geo.ring);
-	s->tx.live_table = (void *)(base + geo.live_table);
-	s->tx.records = (void *)(base + geo.stream_table);
-	s->tx.control = s->rx.control = (void *)(base + geo.control);
-	s->rx.returns = (void *)(base + geo.return_ring);
-	s->nr_streams = streams;
+	session_place(s, &geo);
 
 	/* Armed for the first frame; nothing else is waited for. Nobody else sees it yet. */
 	s->rx.control->rx_cursor = 1;
@@ -45,20 +52,20 @@ static int make_segment(struct shmipc_session *s, uint32_t streams)
 	s->rx.control->cpu = UINT32_MAX;
 	s->tx.control->tx_event = UINT32_MAX;
 	s->tx.control->slot_event = 0;
-	((struct segment_header *)segment->addr)->window = s->tx.window;
-	((struct segment_header *)segment->addr)->max_memory = s->tx.max_memory;
-	geometry_write(&geo, base);
-	return arena_add(&s->tx.arena, 0, base, geo.arena, segment->len - geo.arena);
+	header = segment->addr;
+	header->window = s->tx.window;
+	header->max_memory = s->tx.max_memory;
+	geometry_write(&geo, header);
+	return arena_add(&s->tx.arena, 0, segment->addr, geo.arena, segment->len - geo.arena);
 }
 
-int session_prepare(struct shmipc_endpoint *ep, const struct shmipc_options *options,
-		    unsigned int role, struct shmipc_session **session)
+struct shmipc_session *session_alloc(struct shmipc_endpoint *ep,
+				     const struct shmipc_options *options, unsigned int role)
 {
 	struct shmipc_session *s = calloc(1, sizeof(*s));
-	int err;
 
 	if (!s)
-		return -ENOMEM;
+		return NULL;
 	s->ep = ep;
 	s->role = role;
 	list_init(&s->node);
@@ -66,9 +73,22 @@ int session_prepare(struct shmipc_endpoint *ep, const struct shmipc_options *opt
 	list_init(&s->corked);
 	source_init(&s->source, SOURCE_SESSION, s);
 	tx_init(s, options);
-	err = rx_init(s);
-	if (!err)
-		err = make_segment(s, options->max_streams);
+	if (rx_init(s)) {
+		free(s);
+		return NULL;
+	}
+	return s;
+}
+
+int session_prepare(struct shmipc_endpoint *ep, const struct shmipc_options *options,
+		    unsigned int role, struct shmipc_session **session)
+{
+	struct shmipc_session *s = session_alloc(ep, options, role);
+	int err;
+
+	if (!s)
+		return -ENOMEM;
+	err = make_segment(s, options->max_streams);
 	if (!err) {
 		s->cookie = endpoint_cookie(ep);
 		err = s->cookie ? 0 : -ENOMEM;
@@ -79,6 +99,21 @@ int session_prepare(struct shmipc_endpoint *ep, const struct shmipc_options *opt
 	}
 	*session = s;
 	return 0;
+}
+
+int session_connect(struct shmipc_session *s, const struct geometry *peer)
+{
+	int err;
+
+	if (peer->streams < s->nr_streams)
+		s->nr_streams = peer->streams;
+	s->streams = calloc(s->nr_streams, sizeof(*s->streams));
+	s->generations = calloc(s->nr_streams, sizeof(*s->generations));
+	s->next_slot = s->role;
+	if (!s->streams || !s->generations)
+		return -ENOMEM;
+	err = tx_connect(s, peer, s->rx.mappings[0].addr);
+	return err ? err : rx_connect(s, peer, &s->rx.mappings[0]);
 }
 
 /* What the peer's first segment says, checked once; then the smaller of both sides' counts. */
@@ -101,15 +136,7 @@ static int meet_peer(struct shmipc_session *s)
 	if (!geometry_read(&peer, s->rx.mappings[0].addr, s->rx.mappings[0].len))
 		return error_set(-EBADMSG, "the peer's segment is not one of this library's layout "
 				 "%u: use the same version on both sides", LAYOUT_VERSION);
-	if (peer.streams < s->nr_streams)
-		s->nr_streams = peer.streams;
-	s->streams = calloc(s->nr_streams, sizeof(*s->streams));
-	s->generations = calloc(s->nr_streams, sizeof(*s->generations));
-	s->next_slot = s->role;
-	if (!s->streams || !s->generations)
-		return -ENOMEM;
-	err = tx_connect(s, &peer, s->rx.mappings[0].addr);
-	return err ? err : rx_connect(s, &peer, &s->rx.mappings[0]);
+	return session_connect(s, &peer);
 }
 
 bool session_event(struct shmipc_session *s, uint32_t causes)
@@ -129,10 +156,24 @@ bool session_event(struct shmipc_session *s, uint32_t causes)
 	return s->empty_bells < EMPTY_BELLS || causes & ~(BELL_DATA | BELL_SPACE);
 }
 
-int session_complete(struct shmipc_session *s, uint32_t handle, const struct shmipc_peer *peer)
+void session_begin(struct shmipc_session *s, uint32_t causes)
 {
 	struct shmipc_endpoint *ep = s->ep;
 	uint32_t early;
+
+	lock(&ep->poll_lock);
+	lock(&ep->lock);
+	list_add_tail(&s->node, &ep->sessions);
+	unlock(&ep->lock);
+	early = endpoint_attach(ep, s->cookie, s, NULL);
+	session_event(s, early | causes);
+	unlock(&ep->poll_lock);
+	/* Its bell may have been taken already, by a leader that did not know it. */
+	endpoint_kick(ep);
+}
+
+int session_complete(struct shmipc_session *s, uint32_t handle, const struct shmipc_peer *peer)
+{
 	int err;
 
 	s->handle = handle;
@@ -140,15 +181,7 @@ int session_complete(struct shmipc_session *s, uint32_t handle, const struct shm
 	err = meet_peer(s);
 	if (err)
 		return err;
-	lock(&ep->poll_lock);
-	lock(&ep->lock);
-	list_add_tail(&s->node, &ep->sessions);
-	unlock(&ep->lock);
-	early = endpoint_attach(ep, s->cookie, s, NULL);
-	session_event(s, early);
-	unlock(&ep->poll_lock);
-	/* Its bell may have been taken already, by a leader that did not know it. */
-	endpoint_kick(ep);
+	session_begin(s, 0);
 	return 0;
 }
 
@@ -388,6 +421,7 @@ void session_destroy(struct shmipc_session *s)
 		if (s->tx.segments[i].addr)
 			pv->ops->segment_destroy(pv, &s->tx.segments[i]);
 	tx_destroy(s);
+	recover_forget(s);
 	free(s->streams);
 	free(s->generations);
 	free(s);

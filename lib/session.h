@@ -67,7 +67,9 @@ struct tx {
 
 /* ---- receiving ---------------------------------------------------------- */
 
-#define NODE_REDELIVERED	(1U << 7)	/* no frame has it: a dead predecessor's program may know it */
+/* Of a node alone; no frame has them. */
+#define NODE_REDELIVERED	(1U << 7)	/* a predecessor that died may have seen it */
+#define NODE_BEHIND		(1U << 6)	/* it ends where its stream was consumed, or before */
 
 /* A frame that was taken off the ring, until its return. One for each live entry of the peer. */
 struct rx_node {
@@ -79,7 +81,7 @@ struct rx_node {
 	uint64_t taken;			/* bytes that shmipc_read() copied out */
 	uint16_t live;
 	uint8_t kind;
-	uint8_t flags;			/* FRAME_F_*, NODE_REDELIVERED */
+	uint8_t flags;			/* FRAME_F_*, NODE_* */
 	bool leased;			/* the application holds it */
 	uint8_t copy[INLINE_MAX];	/* inline payload, private before it is checked */
 };
@@ -89,6 +91,7 @@ struct rx {
 	struct lock map_lock;		/* serialises the mapping of new segments */
 	const struct frame *ring;	/* peer's segment */
 	struct control *control;	/* own segment */
+	const struct frame *peer_live_table;	/* peer's segment, for recovery alone */
 	const struct control *peer;	/* peer's segment */
 	uint64_t *returns;		/* own segment */
 	uint32_t slots, nr_live, nr_returns, arena_offset;	/* (invariant) the peer's, but nr_returns */
@@ -177,6 +180,7 @@ struct shmipc_session {
 	uint32_t next_slot;		/* (rx.lock) where the search for a free one begins */
 	struct tx tx;
 	struct rx rx;
+	struct recovered *recovered;	/* (invariant) between recover_session() and _resume() */
 };
 
 static inline int session_error(const struct shmipc_session *s)
@@ -185,6 +189,15 @@ static inline int session_error(const struct shmipc_session *s)
 }
 
 /* session.c */
+/* One without memory, known to nobody. */
+struct shmipc_session *session_alloc(struct shmipc_endpoint *ep,
+				     const struct shmipc_options *options, unsigned int role);
+/* Where the parts of its own first segment lie. */
+void session_place(struct shmipc_session *s, const struct geometry *geo);
+/* Tables for as many streams as both sides have, with the peer's first segment mapped. */
+int session_connect(struct shmipc_session *s, const struct geometry *peer);
+/* It can be used from now on; @causes came before. */
+void session_begin(struct shmipc_session *s, uint32_t causes);
 int session_prepare(struct shmipc_endpoint *ep, const struct shmipc_options *options,
 		    unsigned int role, struct shmipc_session **session);
 /* The provider has made it: map the peer's side and begin. */
@@ -208,6 +221,12 @@ void session_ring(struct shmipc_session *s, uint32_t bits);
 /* What it must ring for what was corked. No lock held. */
 uint32_t session_take_bells(struct shmipc_session *s);
 void session_cork(struct shmipc_session *s);
+
+/* What a message of @len bytes takes of its stream's window. */
+static inline uint64_t tx_share(uint64_t len)
+{
+	return len > FRAME_SHARE ? len : FRAME_SHARE;
+}
 
 /* tx.c */
 int tx_init(struct shmipc_session *s, const struct shmipc_options *options);
@@ -239,6 +258,8 @@ int rx_connect(struct shmipc_session *s, const struct geometry *peer,
 void rx_destroy(struct shmipc_session *s);
 /* Takes up to @budget frames off the ring. Returns how many, or -EBADMSG. No lock held. */
 int rx_drain(struct shmipc_session *s, unsigned int budget);
+/* Takes this one, in private memory, as if it were in the ring at rx.next. 0 or -errno; no lock held. */
+int rx_take(struct shmipc_session *s, const struct frame *frame, bool *ring);
 /* The following with rx.lock held. */
 bool rx_return(struct shmipc_session *s, struct rx_node *node);	/* true: ring the peer */
 /* Has the peer to be rung for returns that rx_return() left to the next sleep or flush? */

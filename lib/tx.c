@@ -16,11 +16,6 @@
 #include "error.h"
 #include "session.h"
 
-static uint64_t share_of(uint64_t len)
-{
-	return len > FRAME_SHARE ? len : FRAME_SHARE;
-}
-
 int tx_init(struct shmipc_session *s, const struct shmipc_options *options)
 {
 	struct tx *tx = &s->tx;
@@ -133,7 +128,7 @@ static bool admits(struct shmipc_session *s, const struct shmipc_stream *st, uin
  */
 bool tx_stalled(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t len)
 {
-	return window_admits(s, st, share_of(len)) && !(s->tx.nr_free && ring_admits(s));
+	return window_admits(s, st, tx_share(len)) && !(s->tx.nr_free && ring_admits(s));
 }
 
 static uint16_t live_take(struct shmipc_session *s, struct shmipc_stream *st, uint64_t share,
@@ -186,7 +181,7 @@ static void live_drop(struct shmipc_session *s, uint16_t id)
 int tx_reserve(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len)
 {
 	struct tx *tx = &s->tx;
-	uint64_t share = share_of(len);
+	uint64_t share = tx_share(len);
 	struct arena_block block;
 	int err;
 
@@ -242,7 +237,8 @@ static void park(struct shmipc_session *s, uint32_t index)
 	const struct frame *from = &tx->ring[index];
 	struct frame *to = &tx->live_table[id];
 
-	if (!live->stream || live->seq != tx->next - tx->slots)
+	/* By a predecessor, which then died in the midst of the slot's next frame. */
+	if (!live->stream || live->seq != tx->next - tx->slots || live->parked)
 		return;
 	memcpy((char *)to + sizeof(to->seq), (const char *)from + sizeof(from->seq),
 	       sizeof(*to) - sizeof(to->seq));
@@ -291,7 +287,7 @@ void tx_commit(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len,
 	struct live *live = &tx->live[st->reserve.live];
 	struct stream_record *record = &tx->records[st->slot];
 	struct frame *frame = frame_begin(s, st, st->reserve.live);
-	uint64_t less = live->share - share_of(len);
+	uint64_t less = live->share - tx_share(len);
 
 	live->share -= less;
 	st->out_bytes -= less;
@@ -460,7 +456,7 @@ bool tx_arm(struct shmipc_session *s)
 		if (quarter < returns)
 			returns = quarter;
 		/* Another stream's send may have taken the returns that it waited for. */
-		found |= admits(s, st, share_of(st->need));
+		found |= admits(s, st, tx_share(st->need));
 	}
 	if (passed > tx->slots / 4)
 		passed = tx->slots / 4;
@@ -495,7 +491,7 @@ unsigned int tx_unblock(struct shmipc_session *s)
 	list_for_each_safe(pos, n, &tx->blocked) {
 		struct shmipc_stream *st = container_of(pos, struct shmipc_stream, blocked);
 
-		if (!admits(s, st, share_of(st->need)))
+		if (!admits(s, st, tx_share(st->need)))
 			continue;
 		list_del(&st->blocked);
 		endpoint_post(s->ep, &st->source, SHMIPC_EV_WRITE);

@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* recover.c - a session made anew from its segments: streams, and what was half done */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "barrier.h"
+#include "log.h"
+#include "recover.h"
+
+/* ---- streams, as their records say --------------------------------------- */
+
+/* Asked for, and no frame has told the peer: @next is the first number that none has. */
+static bool is_owed(uint64_t change, uint64_t next)
+{
+	return RECORD_STATE(change) != RECORD_FREE && RECORD_SEQ(change) >= next;
+}
+
+static bool record_sane(const struct shmipc_session *s, const struct stream_record *record,
+			uint32_t slot)
+{
+	uint64_t seq = RECORD_SEQ(record->change);
+	unsigned int holder = RECORD_STATE(record->holder);
+	uint32_t end = RECORD_END_KIND(record->end);
+
+	return RECORD_STATE(record->change) <= RECORD_RESET &&
+	       (seq <= s->tx.next || seq == RECORD_OWED) &&
+	       holder >= RECORD_WAITING && holder <= RECORD_CLOSED &&
+	       (holder != RECORD_WAITING || (slot & 1) != s->role) &&
+	       (!end || end == FRAME_FIN || end == FRAME_RESET) && record->unfinished <= 1;
+}
+
+/* Streams wait for accept in the order in which the peer opened them. */
+static void wait_for_accept(struct shmipc_session *s, struct shmipc_stream *st)
+{
+	uint64_t seq = RECORD_SEQ(s->tx.records[st->slot].holder);
+	struct list *at = s->rx.accept.prev;
+
+	for (; at != &s->rx.accept; at = at->prev) {
+		struct shmipc_stream *before = container_of(at, struct shmipc_stream, accept);
+
+		if (RECORD_SEQ(s->tx.records[before->slot].holder) < seq)
+			break;
+	}
+	list_add_tail(&st->accept, at->next);
+}
+
+static void rebuild_stream(struct shmipc_session *s, struct shmipc_stream *st,
+			   const struct stream_record *record)
+{
+	unsigned int state = RECORD_STATE(record->change), holder = RECORD_STATE(record->holder);
+	bool owed = is_owed(record->change, s->tx.next);
+
+	st->attached = true;
+	st->handle = holder != RECORD_CLOSED;
+	st->visible = holder == RECORD_HELD;
+	if (holder == RECORD_CLOSED)
+		list_add_tail(&st->accept, &s->rx.closed);
+	else if (holder == RECORD_WAITING)
+		wait_for_accept(s, st);
+	st->rx_position = record->consumed;
+	/* What was taken may have been the first part of a message: nobody knows. */
+	st->mid = record->consumed;
+	st->tx_position = record->sent;
+	st->opened = record->sent || (RECORD_SEQ(record->change) && !owed);
+	st->fin_sent = state == RECORD_FINISHED;
+	st->reset_sent = state == RECORD_RESET;
+	st->send_reset_code = st->reset_sent ? record->code : 0;
+	if (owed)
+		list_add_tail(&st->owing, &s->tx.owing);
+	if (RECORD_END_KIND(record->end) == FRAME_RESET) {
+		st->reset_received = true;
+		st->reset_code = RECORD_END_CODE(record->end);
+	}
+}
+
+static int rebuild_streams(struct shmipc_session *s)
+{
+	for (uint32_t slot = 0; slot < s->nr_streams; slot++) {
+		struct stream_record record;
+		struct shmipc_stream *st;
+
+		memcpy(&record, &s->tx.records[slot], sizeof(record));
+		s->generations[slot] = record.generation;
+		if (RECORD_STATE(record.change) == RECORD_FREE)
+			continue;
+		if (!record_sane(s, &record, slot))
+			return -EBADMSG;
+		st = stream_alloc(s, slot, record.generation);
+		if (!st)
+			return -ENOMEM;
+		s->streams[slot] = st;
+		rebuild_stream(s, st, &record);
+	}
+	return 0;
+}
+
+/*
+ * A frame may be out whose stream is over, because it was reset, and whose slot is used again: it is
+ * of a stream that nobody has and that is freed when the frame comes back.
+ */
+struct shmipc_stream *recover_owner(struct shmipc_session *s, uint16_t slot, uint32_t generation)
+{
+	struct shmipc_stream *st = s->streams[slot];
+	struct list *pos, *n;
+
+	if (st && st->generation == generation)
+		return st;
+	if ((int32_t)(generation - s->generations[slot]) > 0)
+		return NULL;
+	list_for_each_safe(pos, n, &s->rx.closed) {
+		st = container_of(pos, struct shmipc_stream, accept);
+		if (st->slot == slot && st->generation == generation)
+			return st;
+	}
+	st = stream_alloc(s, slot, generation);
+	if (st) {
+		st->reset_sent = true;
+		list_add_tail(&st->accept, &s->rx.closed);
+	}
+	return st;
+}
+
+/* What the frames say that the records can't, or not yet. */
+static int compare_with_frames(struct shmipc_session *s, const struct recovered *re)
+{
+	bool *seen = calloc(s->nr_streams, sizeof(*seen));
+
+	if (!seen)
+		return -ENOMEM;
+	for (uint32_t i = re->nr_frames; i-- > 0;) {
+		const struct frame *frame = &re->frames[i];
+		struct shmipc_stream *st = s->streams[frame->stream];
+
+		/* Its record was being made: the stream is to be made again. */
+		if (frame->flags & FRAME_F_OPEN && !seen[frame->stream]) {
+			seen[frame->stream] = true;
+			if (!st && frame->generation == s->generations[frame->stream] &&
+			    (frame->stream & 1) != s->role)
+				s->generations[frame->stream]--;
+		}
+		/* It comes again, and then says so itself. */
+		if (st && frame->generation == st->generation && frame->kind == FRAME_RESET)
+			st->reset_received = false;
+	}
+	free(seen);
+	for (uint32_t slot = 0; slot < s->nr_streams; slot++) {
+		struct shmipc_stream *st = s->streams[slot];
+
+		if (st)
+			st->first = !st->opened && (slot & 1) == s->role ? FRAME_F_OPEN : 0;
+	}
+	return 0;
+}
+
+/* ---- looking ------------------------------------------------------------ */
+
+static int take_segments(struct shmipc_session *s, const struct recovery *from)
+{
+	const struct pv_segment *first = &from->own[0];
+	struct geometry own, peer;
+	int err = 0;
+
+	if (!from->nr_own || !first->addr || !from->nr_peers || !from->peers[0].addr ||
+	    from->nr_own > ARENA_EXTENTS || from->nr_peers > SHMIPC_SLOTS_MAX)
+		return -EBADMSG;
+	if (!geometry_known(first->addr, first->len))
+		return -EPROTO;
+	if (!geometry_read(&own, first->addr, first->len) ||
+	    !geometry_read(&peer, from->peers[0].addr, from->peers[0].len))
+		return -EBADMSG;
+	memcpy(s->tx.segments, from->own, from->nr_own * sizeof(*from->own));
+	s->tx.nr_segments = from->nr_own;
+	memcpy(s->rx.mappings, from->peers, from->nr_peers * sizeof(*from->peers));
+	session_place(s, &own);
+	for (uint32_t i = 0; i < from->nr_own && !err; i++) {
+		size_t offset = i ? 0 : own.arena;
+
+		if (from->own[i].addr)
+			err = arena_add(&s->tx.arena, i, from->own[i].addr, offset,
+					from->own[i].len - offset);
+	}
+	return err ? err : session_connect(s, &peer);
+}
+
+static int look(struct shmipc_session *s, const struct recovery *from)
+{
+	struct recovered *re = calloc(1, sizeof(*re));
+	int err;
+
+	if (!re)
+		return -ENOMEM;
+	s->recovered = re;
+	re->crashed = from->crashed;
+	err = take_segments(s, from);
+	if (!err)
+		err = recover_next(s);
+	if (!err)
+		err = rebuild_streams(s);
+	if (!err)
+		err = recover_sent(s, re);
+	if (!err)
+		err = recover_received(s, re);
+	if (!err)
+		err = compare_with_frames(s, re);
+	return err;
+}
+
+/* What the dead owner had asked for. */
+static int read_options(const struct recovery *from, struct shmipc_options *options)
+{
+	const struct segment_header *header = from->nr_own ? from->own[0].addr : NULL;
+
+	if (!header || from->own[0].len < sizeof(*header))
+		return -EBADMSG;
+	*options = (struct shmipc_options){
+		.flags = from->sealed ? SHMIPC_SEALED : 0,
+		.window = load_relaxed(&header->window),
+		.max_memory = load_relaxed(&header->max_memory),
+	};
+	return 0;
+}
+
+int recover_session(struct shmipc_endpoint *ep, const struct recovery *from,
+		    struct shmipc_session **session)
+{
+	struct shmipc_options options;
+	struct shmipc_session *s;
+	int err = read_options(from, &options);
+
+	if (err)
+		return err;
+	s = session_alloc(ep, &options, from->role);
+	if (!s)
+		return -ENOMEM;
+	err = look(s, from);
+	if (!err && (!options.window || options.max_memory < options.window))
+		err = -EBADMSG;
+	if (err) {
+		/* The caller keeps them. */
+		s->tx.nr_segments = 0;
+		memset(s->rx.mappings, 0, SHMIPC_SLOTS_MAX * sizeof(*s->rx.mappings));
+		session_destroy(s);
+		return err;
+	}
+	s->handle = from->handle;
+	s->cookie = from->cookie;
+	s->peer = from->peer;
+	*session = s;
+	return 0;
+}
+
+void recover_forget(struct shmipc_session *s)
+{
+	if (!s->recovered)
+		return;
+	free(s->recovered->frames);
+	free(s->recovered->stale);
+	free(s->recovered);
+	s->recovered = NULL;
+}
+
+/* ---- going on ----------------------------------------------------------- */
+
+/*
+ * Before anything is published: an entry whose frame was returned may be written anew, and a number
+ * that no frame had when a change was announced with it may become that of another frame.
+ */
+static void settle_own(struct shmipc_session *s)
+{
+	struct tx *tx = &s->tx;
+	struct list *pos, *n;
+
+	for (uint32_t i = 0; i < s->recovered->nr_stale; i++)
+		store_relaxed(&tx->live_table[s->recovered->stale[i]].seq, 0);
+	list_for_each_safe(pos, n, &tx->owing) {
+		struct shmipc_stream *st = container_of(pos, struct shmipc_stream, owing);
+
+		tx_announce(s, st, st->reset_sent ? FRAME_RESET : st->fin_sent ? FRAME_FIN :
+			    FRAME_OPEN, RECORD_OWED);
+	}
+	program_order();
+}
+
+/* Where a stream's first frame may lie, and where a gap may be: nowhere but in what was consumed. */
+static bool in_order(const struct shmipc_stream *st, uint64_t position, uint64_t consumed,
+		     bool first)
+{
+	if (position == st->rx_position)
+		return true;
+	return (int64_t)(position - consumed) <= 0 &&
+	       (first || (int64_t)(position - st->rx_position) > 0);
+}
+
+/* Nobody is left who could have it. */
+static int give_back(struct shmipc_session *s, const struct frame *frame, bool *ring)
+{
+	struct rx_node *node;
+
+	if (frame->live >= s->rx.nr_live || s->rx.nodes[frame->live].stream)
+		return -EBADMSG;
+	node = &s->rx.nodes[frame->live];
+	node->seq = frame->seq;
+	node->live = frame->live;
+	node->kind = frame->kind;
+	lock(&s->rx.lock);
+	*ring |= rx_return(s, node);
+	unlock(&s->rx.lock);
+	return 0;
+}
+
+/* What the predecessor's program had of it. */
+static void mark(struct shmipc_session *s, struct shmipc_stream *st, struct rx_node *node,
+		 uint64_t consumed)
+{
+	int64_t had = consumed - node->position;
+
+	if (node->stream != st || had <= 0)
+		return;
+	if ((uint64_t)had >= node->length)
+		node->flags |= NODE_BEHIND;
+	if (s->recovered->crashed)
+		node->flags |= NODE_REDELIVERED;
+	else if ((uint64_t)had < node->length)
+		node->taken = had;
+}
+
+static int deliver_again(struct shmipc_session *s, struct frame *frame, uint64_t *consumed,
+			 bool first, bool *ring)
+{
+	struct shmipc_stream *st = s->streams[frame->stream];
+	int err;
+
+	if (st && frame->generation != st->generation)
+		st = NULL;
+	if (st && st->reset_received)
+		return give_back(s, frame, ring);
+	if (st) {
+		if (!in_order(st, frame->position, *consumed, first))
+			return -EBADMSG;
+		st->rx_position = frame->position;
+		frame->flags &= ~FRAME_F_OPEN;
+	}
+	s->rx.next = frame->seq;
+	err = rx_take(s, frame, ring);
+	if (!err && st)
+		mark(s, st, &s->rx.nodes[frame->live], *consumed);
+	else if (!err && s->streams[frame->stream] &&
+		 s->streams[frame->stream]->generation == frame->generation)
+		*consumed = 0;	/* that was its first frame */
+	return err;
+}
+
+/* The positions up to which the predecessor's program had taken each stream. */
+static uint64_t *all_consumed(const struct shmipc_session *s)
+{
+	uint64_t *consumed = calloc(s->nr_streams, sizeof(*consumed));
+
+	for (uint32_t slot = 0; consumed && slot < s->nr_streams; slot++)
+		consumed[slot] = load_relaxed(&s->tx.records[slot].consumed);
+	return consumed;
+}
+
+static int deliver_all(struct shmipc_session *s, bool *ring)
+{
+	struct recovered *re = s->recovered;
+	uint64_t next = s->rx.next, *consumed = all_consumed(s);
+	bool *begun = calloc(s->nr_streams, sizeof(*begun));
+	int err = consumed && begun ? 0 : -ENOMEM;
+
+	for (uint32_t i = 0; i < re->nr_frames && !err; i++) {
+		struct frame *frame = &re->frames[i];
+
+		err = deliver_again(s, frame, &consumed[frame->stream], !begun[frame->stream],
+				    ring);
+		begun[frame->stream] = true;
+	}
+	s->rx.next = next;
+	free(begun);
+	for (uint32_t slot = 0; slot < s->nr_streams && !err; slot++) {
+		struct shmipc_stream *st = s->streams[slot];
+		uint64_t end = load_relaxed(&s->tx.records[slot].end);
+
+		if (!st)
+			continue;
+		/* What came last was consumed and returned. */
+		if ((int64_t)(consumed[slot] - st->rx_position) > 0)
+			st->rx_position = consumed[slot];
+		if (RECORD_END_KIND(end) == FRAME_FIN && !st->fin_received)
+			st->fin_received = st->fin_consumed = true;
+	}
+	free(consumed);
+	return err;
+}
+
+/* Messages whose rest died with the owner are closed; so are streams that it was closing. */
+static void end_halves(struct shmipc_session *s)
+{
+	for (uint32_t slot = 0; slot < s->nr_streams; slot++) {
+		struct shmipc_stream *st = s->streams[slot];
+		struct stream_record *record = &s->tx.records[slot];
+		bool over;
+
+		if (!st)
+			continue;
+		over = st->reset_sent || st->reset_received ||
+		       (st->fin_sent && list_empty(&st->owing));
+		if (s->recovered->crashed && record->unfinished && st->opened && !over) {
+			st->first |= FRAME_F_ABORT;
+			/* A FIN that is owed tells it itself. */
+			if (!st->fin_sent && tx_control(s, st, FRAME_OPEN))
+				store_release(&record->unfinished, 0);
+		}
+		if (!st->handle && !over && !st->fin_sent &&
+		    (st->opened || (slot & 1) != s->role))
+			tx_control(s, st, FRAME_FIN);
+	}
+	tx_unblock(s);
+}
+
+static void finish_recovery(struct shmipc_session *s)
+{
+	lock(&s->rx.lock);
+	lock(&s->tx.lock);
+	end_halves(s);
+	s->tx.flushed = s->tx.next;
+	unlock(&s->tx.lock);
+	rx_publish_cursor(s);
+	stream_sweep(s);
+	unlock(&s->rx.lock);
+}
+
+void recover_resume(struct shmipc_session *s, uint32_t causes)
+{
+	bool ring = false;
+	int err;
+
+	settle_own(s);
+	err = deliver_all(s, &ring);
+	if (!err)
+		finish_recovery(s);
+	recover_forget(s);
+	session_begin(s, causes);
+	if (err)
+		session_fail(s, err);
+	/* Both ends ring once: whatever either waited for may have come in between. */
+	session_ring(s, BELL_DATA | BELL_SPACE);
+}
