@@ -350,6 +350,7 @@ static void sync_woken(struct kunit *test)
 /* One ring, one waiter; the other sleeps on until its own. */
 static void sync_wakes_one(struct kunit *test)
 {
+	unsigned long limit = jiffies + SHMIPC_TEST_LIMIT;
 	struct shmipc_test_pair p;
 	struct other o[2];
 
@@ -357,8 +358,12 @@ static void sync_wakes_one(struct kunit *test)
 	other_start(test, &o[0], p.b, 0, 0);
 	other_start(test, &o[1], p.b, 1, 0);
 	KUNIT_EXPECT_EQ(test, shmipc_test_ring(test, p.a, p.sa, 1), 0L);
-	wait_for_sleepers(test, p.b, 1);
+	/* Off the queue when it is woken, it has yet to run. */
+	while (!completion_done(&o[0].done) && !completion_done(&o[1].done) &&
+	       time_before(jiffies, limit))
+		usleep_range(100, 200);
 	KUNIT_EXPECT_EQ(test, completion_done(&o[0].done) + completion_done(&o[1].done), 1);
+	wait_for_sleepers(test, p.b, 1);
 	KUNIT_EXPECT_EQ(test, shmipc_test_ring(test, p.a, p.sa, 2), 0L);
 	other_end(test, &o[0]);
 	other_end(test, &o[1]);
