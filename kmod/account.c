@@ -134,12 +134,17 @@ static bool charge_total(unsigned long pages)
 	       (shmipc_charge_exempt() && add_below(&total_pages, pages, max));
 }
 
+static bool charge_pages(struct shmipc_user *user, unsigned long pages)
+{
+	return add_below(&user->pages, pages, READ_ONCE(user_pages_max)) ||
+	       (shmipc_charge_exempt() && add_below(&user->pages, pages, LONG_MAX));
+}
+
 int shmipc_charge(struct shmipc_user *user, unsigned long pages)
 {
 	if (!charge_total(pages))
 		return -ENOSPC;
-	if (add_below(&user->pages, pages, READ_ONCE(user_pages_max)) ||
-	    (shmipc_charge_exempt() && add_below(&user->pages, pages, LONG_MAX)))
+	if (charge_pages(user, pages))
 		return 0;
 	atomic_long_sub(pages, &total_pages);
 	return -EDQUOT;
@@ -160,13 +165,25 @@ bool shmipc_charge_move(struct shmipc_user *from, struct shmipc_user *to, unsign
 	return true;
 }
 
+/* Of a cap of the machine. */
+static unsigned long user_max(unsigned long max)
+{
+	unsigned int share = READ_ONCE(user_share);
+
+	return max / 100 * share + max % 100 * share / 100;
+}
+
+static bool share_charge(atomic_long_t *mine, unsigned long n, unsigned long max)
+{
+	return add_below(mine, n, user_max(max)) ||
+	       (shmipc_charge_exempt() && add_below(mine, n, LONG_MAX));
+}
+
 static int object_charge(atomic_long_t *total, atomic_long_t *mine, unsigned long max)
 {
 	if (!add_below(total, 1, max))
 		return -ENOSPC;
-	if (add_below(mine, 1, max / 100 * READ_ONCE(user_share) +
-			       max % 100 * READ_ONCE(user_share) / 100) ||
-	    (shmipc_charge_exempt() && add_below(mine, 1, LONG_MAX)))
+	if (share_charge(mine, 1, max))
 		return 0;
 	atomic_long_dec(total);
 	return -EDQUOT;
@@ -203,6 +220,35 @@ void shmipc_listener_uncharge(struct shmipc_user *user)
 {
 	atomic_long_dec(&user->listeners);
 	atomic_long_dec(&total_listeners);
+}
+
+int shmipc_holdings_reserve(struct shmipc_user *user, const struct shmipc_holdings *h)
+{
+	if (!charge_pages(user, h->pages))
+		return -EDQUOT;
+	if (!share_charge(&user->endpoints, h->endpoints, READ_ONCE(endpoints_max)))
+		goto err_pages;
+	if (!share_charge(&user->sessions, h->sessions, READ_ONCE(sessions_max)))
+		goto err_endpoints;
+	if (!share_charge(&user->listeners, h->listeners, READ_ONCE(listeners_max)))
+		goto err_sessions;
+	return 0;
+
+err_sessions:
+	atomic_long_sub(h->sessions, &user->sessions);
+err_endpoints:
+	atomic_long_sub(h->endpoints, &user->endpoints);
+err_pages:
+	atomic_long_sub(h->pages, &user->pages);
+	return -EDQUOT;
+}
+
+void shmipc_holdings_release(struct shmipc_user *user, const struct shmipc_holdings *h)
+{
+	atomic_long_sub(h->pages, &user->pages);
+	atomic_long_sub(h->endpoints, &user->endpoints);
+	atomic_long_sub(h->sessions, &user->sessions);
+	atomic_long_sub(h->listeners, &user->listeners);
 }
 
 void shmipc_account_query(struct shmipc_user *user, struct shmipc_query *q)

@@ -35,6 +35,8 @@ struct shmipc_query;
 	X(listeners)		\
 	X(names)		\
 	X(quotas)		\
+	X(offers)		\
+	X(orphans)		\
 	X(users)		\
 	X(limbo)
 
@@ -51,6 +53,11 @@ struct shmipc_query;
 	X(returns)			\
 	X(sessions)			\
 	X(listeners)			\
+	X(offers)			\
+	X(adoptions)			\
+	X(commits)			\
+	X(orphans)			\
+	X(expiries)			\
 	X(doorbells)			\
 	X(syncs)			\
 	X(sleeps)			\
@@ -112,6 +119,28 @@ int shmipc_session_charge(struct shmipc_user *user);
 void shmipc_session_uncharge(struct shmipc_user *user);
 int shmipc_listener_charge(struct shmipc_user *user);
 void shmipc_listener_uncharge(struct shmipc_user *user);
+
+/**
+ * struct shmipc_holdings - what an endpoint's user is charged for
+ * @pages: of its segments
+ * @endpoints: itself
+ * @sessions: that it asked for
+ * @listeners: of its own
+ */
+struct shmipc_holdings {
+	unsigned long pages;
+	unsigned long endpoints;
+	unsigned long sessions;
+	unsigned long listeners;
+};
+
+/*
+ * Charges @user with what is charged to another already: only the user's own caps count. All or
+ * nothing. -EDQUOT.
+ */
+int shmipc_holdings_reserve(struct shmipc_user *user, const struct shmipc_holdings *h);
+/* Of one user, while it stays charged to another. */
+void shmipc_holdings_release(struct shmipc_user *user, const struct shmipc_holdings *h);
 
 void shmipc_account_query(struct shmipc_user *user, struct shmipc_query *q);
 

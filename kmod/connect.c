@@ -62,7 +62,7 @@ static struct shmipc_listener *connect_find(struct shmipc_call *call,
 		return ERR_PTR(-ENOENT);
 	allowed = shmipc_listener_permits(l, call->att);
 	if (arg->flags & SHMIPC_CONNECT_EXPECT_UID)
-		allowed &= uid_eq(l->obj.ep->cred->euid,
+		allowed &= uid_eq(shmipc_endpoint_uid(l->obj.ep),
 				  make_kuid(current_user_ns(), arg->expect_uid));
 	if (!allowed) {
 		shmipc_object_put(&l->obj);
@@ -81,7 +81,7 @@ static int connect_prepare(struct shmipc_call *call, struct shmipc_session *s)
 
 	if (arg->meta_len && copy_from_user(s->meta, u64_to_user_ptr(arg->meta), arg->meta_len))
 		return -EFAULT;
-	quota = shmipc_quota_get(s->listener, call->ep->user);
+	quota = shmipc_quota_get(s->listener, call->att->user);
 	if (IS_ERR(quota))
 		return PTR_ERR(quota);
 	s->quota = quota;
@@ -107,7 +107,9 @@ static int connect_publish(struct shmipc_call *call, struct shmipc_session *s)
 	int err;
 
 	mutex_lock(&ep->lock);
-	err = ep->dead ? -ESTALE : shmipc_listener_enqueue(s->listener, s);
+	err = ep->dead ? -ESTALE : shmipc_attachment_status(call->att);
+	if (!err)
+		err = shmipc_listener_enqueue(s->listener, s);
 	mutex_unlock(&ep->lock);
 	return err;
 }
@@ -135,6 +137,18 @@ static int connect_wait(struct shmipc_session *s, u64 timeout_ns)
 	}
 }
 
+/* Of an endpoint that was handed over meanwhile the session is the successor's. */
+static bool connect_take(struct shmipc_attachment *att, struct shmipc_object *obj)
+{
+	bool taken;
+
+	mutex_lock(&att->ep->lock);
+	taken = (shmipc_attachment_status(att) != -ESTALE || shmipc_endpoint_ending(att->ep)) &&
+		shmipc_handle_take(att->ep, obj);
+	mutex_unlock(&att->ep->lock);
+	return taken;
+}
+
 /* The caller has a reference to side 0 beside the table's. */
 static int connect_finish(struct shmipc_call *call, struct shmipc_session *s)
 {
@@ -143,11 +157,11 @@ static int connect_finish(struct shmipc_call *call, struct shmipc_session *s)
 	int err;
 
 	err = connect_wait(s, arg->timeout_ns);
-	if (err && shmipc_endpoint_ending(call->ep))
+	if (err && shmipc_attachment_status(call->att) == -ESTALE)
 		err = -ESTALE;
 	if (!err)
 		err = shmipc_call_respond(call);
-	if (err && shmipc_handle_take(call->ep, &side->obj)) {
+	if (err && connect_take(call->att, &side->obj)) {
 		shmipc_side_close(side, SHMIPC_CLOSE_REVOKE, 0, false);
 		shmipc_object_put(&side->obj);
 	}
@@ -209,7 +223,7 @@ int shmipc_connect(struct shmipc_call *call)
 	l = connect_find(call, arg);
 	if (IS_ERR(l))
 		return PTR_ERR(l);
-	s = shmipc_session_new(call->ep, arg, arg->meta_len);
+	s = shmipc_session_new(call->att, arg, arg->meta_len);
 	if (IS_ERR(s)) {
 		shmipc_object_put(&l->obj);
 		return PTR_ERR(s);
@@ -224,13 +238,13 @@ int shmipc_connect(struct shmipc_call *call)
 /**
  * struct accept - an ACCEPT under way
  * @listener: referenced
- * @home: who gets the session, kept by @home_file or by the call
+ * @home: the attachment whose endpoint gets the session, kept by @home_file or by the call
  * @home_file: referenced, or NULL
  * @view: the acceptor's segment, or NULL
  */
 struct accept {
 	struct shmipc_listener *listener;
-	struct shmipc_endpoint *home;
+	struct shmipc_attachment *home;
 	struct file *home_file;
 	struct shmipc_view *view;
 };
@@ -241,7 +255,7 @@ static int accept_home(struct shmipc_call *call, struct accept *a)
 	struct shmipc_attachment *att;
 	int err;
 
-	a->home = call->ep;
+	a->home = call->att;
 	if (!(arg->flags & SHMIPC_ACCEPT_HOME))
 		return arg->home_fd ? -EINVAL : 0;
 	a->home_file = fget(arg->home_fd);
@@ -254,9 +268,9 @@ static int accept_home(struct shmipc_call *call, struct accept *a)
 	if (err)
 		return err;
 	/* The connector was told who the listener is. */
-	if (!uid_eq(att->ep->cred->euid, call->ep->cred->euid))
+	if (!uid_eq(att->file->f_cred->euid, call->att->file->f_cred->euid))
 		return -EACCES;
-	a->home = att->ep;
+	a->home = att;
 	return 0;
 }
 
@@ -274,7 +288,7 @@ static int accept_prepare(struct shmipc_call *call, struct accept *a)
 	err = accept_home(call, a);
 	if (err)
 		return err;
-	view = view_of_handle(a->home, arg->segment);
+	view = view_of_handle(a->home->ep, arg->segment);
 	if (IS_ERR(view))
 		return PTR_ERR(view);
 	a->view = view;
@@ -297,11 +311,14 @@ static int accept_respond(struct shmipc_call *call, struct shmipc_session *s)
 /* From here the session is the home's, or the connector had left. */
 static int accept_publish(struct accept *a, struct shmipc_session *s)
 {
+	struct shmipc_endpoint *home = a->home->ep;
 	int err;
 
-	mutex_lock(&a->home->lock);
-	err = a->home->dead ? -ESTALE : shmipc_session_accept_locked(s, a->home, a->view);
-	mutex_unlock(&a->home->lock);
+	mutex_lock(&home->lock);
+	err = home->dead ? -ESTALE : shmipc_attachment_status(a->home);
+	if (!err)
+		err = shmipc_session_accept_locked(s, home, a->view);
+	mutex_unlock(&home->lock);
 	return err;
 }
 
@@ -321,7 +338,7 @@ static int accept_session(struct shmipc_call *call, struct accept *a, struct shm
 	struct shmipc_side *side = &s->side[1];
 	int err;
 
-	err = shmipc_handle_reserve(a->home, &side->obj.handle);
+	err = shmipc_handle_reserve(a->home->ep, &side->obj.handle);
 	if (err)
 		goto requeue;
 	side->ready.cookie = arg->cookie;
@@ -348,7 +365,7 @@ static int accept_session(struct shmipc_call *call, struct accept *a, struct shm
 	return 0;
 
 unreserve:
-	shmipc_handle_unreserve(a->home, side->obj.handle);
+	shmipc_handle_unreserve(a->home->ep, side->obj.handle);
 requeue:
 	accept_requeue(a->listener, s, err);
 	return err;

@@ -159,13 +159,13 @@ int shmipc_seg_give(struct shmipc_call *call)
 
 /**
  * struct gift - a TAKE under way
- * @ep: who takes
+ * @att: who takes
  * @giver: the side through which it was given
  * @slot: where
  * @view: the taker's, referenced
  */
 struct gift {
-	struct shmipc_endpoint *ep;
+	struct shmipc_attachment *att;
 	struct shmipc_side *giver;
 	u32 slot;
 	struct shmipc_view *view;
@@ -175,21 +175,23 @@ struct gift {
 static int take_locked(struct gift *g, u32 handle)
 {
 	struct shmipc_segment *seg = g->view->segment;
+	struct shmipc_endpoint *ep = g->att->ep;
 	int err;
 
-	lockdep_assert_held(&g->ep->lock);
-	if (g->ep->dead)
-		return -ESTALE;
+	lockdep_assert_held(&ep->lock);
+	err = ep->dead ? -ESTALE : shmipc_attachment_status(g->att);
+	if (err)
+		return err;
 	if (seg->given != g->view)
 		return -ENOENT;
-	err = shmipc_segment_move(g->view, g->ep->user);
+	err = shmipc_segment_move(g->view, g->att->user);
 	if (err)
 		return err;
 	seg->frozen = false;
 	shmipc_view_change(g->view, RIGHTS_ALL);
 	WARN_ON_ONCE(xa_cmpxchg(&g->giver->slots, g->slot, g->view, NULL, 0) != g->view);
 	g->view->obj.handle = handle;
-	shmipc_handle_publish_locked(g->ep, &g->view->obj);
+	shmipc_handle_publish_locked(ep, &g->view->obj);
 	return 0;
 }
 
@@ -197,9 +199,10 @@ static int take(struct shmipc_call *call, struct gift *g)
 {
 	struct shmipc_segment *seg = g->view->segment;
 	struct shmipc_seg_take *arg = call->arg;
+	struct shmipc_endpoint *ep = call->ep;
 	int err;
 
-	err = shmipc_handle_reserve(g->ep, &arg->out_handle);
+	err = shmipc_handle_reserve(ep, &arg->out_handle);
 	if (err)
 		return err;
 	arg->out_length = (u64)g->view->npages << PAGE_SHIFT;
@@ -207,13 +210,13 @@ static int take(struct shmipc_call *call, struct gift *g)
 	err = shmipc_call_respond(call);
 	if (!err) {
 		mutex_lock(&seg->moves);
-		mutex_lock(&g->ep->lock);
+		mutex_lock(&ep->lock);
 		err = take_locked(g, arg->out_handle);
-		mutex_unlock(&g->ep->lock);
+		mutex_unlock(&ep->lock);
 		mutex_unlock(&seg->moves);
 	}
 	if (err)
-		shmipc_handle_unreserve(g->ep, arg->out_handle);
+		shmipc_handle_unreserve(ep, arg->out_handle);
 	else
 		shmipc_total_inc(takes);
 	return err;
@@ -237,7 +240,7 @@ static int refuse(struct gift *g)
 int shmipc_seg_take(struct shmipc_call *call)
 {
 	const struct shmipc_seg_take *arg = call->arg;
-	struct gift g = { .ep = call->ep, .slot = arg->slot };
+	struct gift g = { .att = call->att, .slot = arg->slot };
 	struct shmipc_side *side;
 	int err;
 

@@ -5,6 +5,7 @@
 #include "endpoint.h"
 #include "handle.h"
 #include "listener.h"
+#include "offer.h"
 #include "segment.h"
 #include "session.h"
 #include "view.h"
@@ -34,6 +35,9 @@ void shmipc_object_put(struct shmipc_object *obj)
 		break;
 	case SHMIPC_KIND_SESSION:
 		shmipc_side_free(shmipc_side_of(obj));
+		break;
+	case SHMIPC_KIND_OFFER:
+		shmipc_offer_free(shmipc_offer_of(obj));
 		break;
 	}
 }
@@ -86,14 +90,14 @@ void shmipc_handle_publish_locked(struct shmipc_endpoint *ep, struct shmipc_obje
 	atomic_inc(&ep->objects[obj->kind]);
 }
 
-int shmipc_handle_publish(struct shmipc_endpoint *ep, struct shmipc_object *obj)
+int shmipc_handle_publish(struct shmipc_attachment *att, struct shmipc_object *obj)
 {
-	int err = 0;
+	struct shmipc_endpoint *ep = att->ep;
+	int err;
 
 	mutex_lock(&ep->lock);
-	if (ep->dead)
-		err = -ESTALE;
-	else
+	err = ep->dead ? -ESTALE : shmipc_attachment_status(att);
+	if (!err)
 		shmipc_handle_publish_locked(ep, obj);
 	mutex_unlock(&ep->lock);
 	return err;

@@ -15,6 +15,7 @@
 #include "account.h"
 #include "endpoint.h"
 #include "listener.h"
+#include "orphan.h"
 #include "session.h"
 
 #define DEFAULT_PER_UID	64
@@ -82,18 +83,29 @@ struct shmipc_listener *shmipc_listener_find(const char *name, u32 len)
 
 /*
  * The handle and the name appear at once: who is rung for the first connection can accept it.
- * name_unhash() of whoever takes the handle comes after us, by the mutex.
+ * name_unhash() of whoever takes the handle comes after us, by the mutex. -EADDRINUSE: the name is
+ * @taken's, referenced.
  */
-static int name_publish(struct shmipc_listener *l)
+static int name_publish(struct shmipc_attachment *att, struct shmipc_listener *l,
+			struct shmipc_listener **taken)
 {
 	struct shmipc_names *names = names_of(l->net);
-	int err = -EADDRINUSE;
+	struct shmipc_listener *other;
+	int err;
 
 	mutex_lock(&names->mutex);
-	if (!name_lookup(names, l->name, l->name_len))
-		err = shmipc_handle_publish(l->obj.ep, &l->obj);
+	other = name_lookup(names, l->name, l->name_len);
+	if (!other) {
+		err = shmipc_handle_publish(att, &l->obj);
+	} else {
+		err = -EADDRINUSE;
+		refcount_inc(&other->obj.ref);
+		*taken = other;
+	}
 	if (!err) {
 		hash_add(names->table, &l->hash, jhash(l->name, l->name_len, names->seed));
+		if (l->orphan_ms)
+			atomic_inc(&l->obj.ep->orphan.reasons);
 		shmipc_live_inc(names);
 	}
 	mutex_unlock(&names->mutex);
@@ -107,10 +119,26 @@ static void name_unhash(struct shmipc_listener *l)
 	mutex_lock(&names->mutex);
 	if (!hlist_unhashed(&l->hash)) {
 		hash_del(&l->hash);
+		if (l->orphan_ms)
+			atomic_dec(&l->obj.ep->orphan.reasons);
 		shmipc_live_dec(names);
 	}
 	mutex_unlock(&names->mutex);
-	put_net(l->net);
+	shmipc_listener_drop_net(l);
+}
+
+bool shmipc_listener_keep_net(struct shmipc_listener *l)
+{
+	if (!l->keeps_net)
+		l->keeps_net = maybe_get_net(l->net);
+	return l->keeps_net;
+}
+
+void shmipc_listener_drop_net(struct shmipc_listener *l)
+{
+	if (l->keeps_net)
+		put_net(l->net);
+	l->keeps_net = false;
 }
 
 /* Names under "u<uid>/" are that uid's, as the namespace that owns the names counts uids. */
@@ -156,7 +184,7 @@ static bool in_group(const struct cred *cred, kgid_t gid)
 
 bool shmipc_listener_permits(struct shmipc_listener *l, struct shmipc_attachment *att)
 {
-	const struct cred *cred = att->ep->cred;
+	const struct cred *cred = att->file->f_cred;
 	u16 need = 0002;
 
 	if (uid_eq(cred->euid, l->uid))
@@ -306,23 +334,27 @@ bool shmipc_listener_unqueue(struct shmipc_listener *l, struct shmipc_session *s
 
 /* ---- life ---- */
 
-static struct shmipc_listener *listener_new(struct shmipc_endpoint *ep,
+static struct shmipc_listener *listener_new(struct shmipc_attachment *att,
 					    const struct shmipc_bind *arg)
 {
 	struct shmipc_listener *l;
 	int err;
 
-	err = shmipc_listener_charge(ep->user);
+	err = shmipc_listener_charge(att->user);
 	if (err)
 		return ERR_PTR(err);
 	l = kzalloc(sizeof(*l), GFP_KERNEL_ACCOUNT);
 	if (!l) {
-		shmipc_listener_uncharge(ep->user);
+		shmipc_listener_uncharge(att->user);
 		return ERR_PTR(-ENOMEM);
 	}
-	shmipc_object_init(&l->obj, SHMIPC_KIND_LISTENER, ep);
+	shmipc_object_init(&l->obj, SHMIPC_KIND_LISTENER, att->ep);
+	l->user = shmipc_user_get(att->user);
 	shmipc_ready_init(&l->ready, arg->cookie, arg->causes);
 	l->net = get_net(current->nsproxy->net_ns);
+	l->keeps_net = true;
+	l->adopt = arg->adopt;
+	l->orphan_ms = arg->orphan_ms;
 	l->mode = arg->mode;
 	l->backlog = arg->backlog;
 	l->max_per_uid = arg->max_per_uid ?: DEFAULT_PER_UID;
@@ -338,6 +370,7 @@ void shmipc_listener_free(struct shmipc_listener *l)
 {
 	WARN_ON_ONCE(!list_empty(&l->queue) || !list_empty(&l->quotas));
 	shmipc_endpoint_put(l->obj.ep);
+	shmipc_user_put(l->user);
 	kfree_rcu(l, rcu);
 	shmipc_live_dec(listeners);
 }
@@ -356,18 +389,38 @@ void shmipc_listener_close(struct shmipc_listener *l, bool died)
 		cond_resched();
 	}
 	/* Sessions may keep the struct for long; it takes nobody's share of the names. */
-	shmipc_listener_uncharge(l->obj.ep->user);
+	shmipc_listener_uncharge(l->user);
 }
 
 /* ---- BIND ---- */
 
 static int bind_check(const struct shmipc_bind *arg)
 {
-	if (arg->flags & ~SHMIPC_BIND_OWNER || arg->causes & ~SHMIPC_CAUSE_ACCEPT)
+	if (arg->flags & ~(SHMIPC_BIND_OWNER | SHMIPC_BIND_FRESH) ||
+	    arg->causes & ~SHMIPC_CAUSE_ACCEPT)
+		return -EOPNOTSUPP;
+	if (arg->adopt != SHMIPC_ADOPT_NOBODY && arg->adopt != SHMIPC_ADOPT_EUID)
 		return -EOPNOTSUPP;
 	if (arg->mode & ~0222 || !arg->backlog || arg->backlog > SHMIPC_BACKLOG_MAX)
 		return -EINVAL;
 	return 0;
+}
+
+/* With FRESH an orphan that has the name ends first. */
+static int bind_name(struct shmipc_call *call, struct shmipc_listener *l)
+{
+	const struct shmipc_bind *arg = call->arg;
+	struct shmipc_listener *taken;
+	int err;
+
+	do {
+		err = name_publish(call->att, l, &taken);
+		if (err != -EADDRINUSE)
+			return err;
+		err = shmipc_orphan_give_way(taken, call->att, arg->flags & SHMIPC_BIND_FRESH);
+		shmipc_object_put(&taken->obj);
+	} while (!err);
+	return err;
 }
 
 static int bind_publish(struct shmipc_call *call, struct shmipc_listener *l)
@@ -382,7 +435,7 @@ static int bind_publish(struct shmipc_call *call, struct shmipc_listener *l)
 	arg->out_handle = l->obj.handle;
 	err = shmipc_call_respond(call);
 	if (!err)
-		err = name_publish(l);
+		err = bind_name(call, l);
 	if (err)
 		shmipc_handle_unreserve(call->ep, l->obj.handle);
 	return err;
@@ -397,14 +450,14 @@ int shmipc_bind(struct shmipc_call *call)
 	err = bind_check(arg);
 	if (err)
 		return err;
-	l = listener_new(call->ep, arg);
+	l = listener_new(call->att, arg);
 	if (IS_ERR(l))
 		return PTR_ERR(l);
 	l->name_len = arg->name_len;
 	err = shmipc_name_read(l->name, arg->name, arg->name_len);
 	if (!err)
-		err = set_owner(l, arg, call->ep->cred);
-	if (!err && !name_permitted(l, call->ep->cred))
+		err = set_owner(l, arg, call->att->file->f_cred);
+	if (!err && !name_permitted(l, call->att->file->f_cred))
 		err = -EACCES;
 	if (!err)
 		err = bind_publish(call, l);
@@ -427,10 +480,32 @@ static int __net_init names_init(struct net *net)
 	return 0;
 }
 
+static struct shmipc_endpoint *names_any(struct shmipc_names *names)
+{
+	struct shmipc_endpoint *ep = NULL;
+	struct shmipc_listener *l;
+	int bucket;
+
+	mutex_lock(&names->mutex);
+	hash_for_each(names->table, bucket, l, hash) {
+		ep = shmipc_endpoint_get(l->obj.ep);
+		break;
+	}
+	mutex_unlock(&names->mutex);
+	return ep;
+}
+
+/* Each name keeps its namespace, but for those of orphans: these end with it. */
 static void __net_exit names_exit(struct net *net)
 {
-	/* Each name keeps its namespace. */
-	WARN_ON(!hash_empty(names_of(net)->table));
+	struct shmipc_endpoint *ep;
+
+	while ((ep = names_any(names_of(net)))) {
+		/* -ESTALE: it has just come to its end. */
+		WARN_ON(shmipc_orphan_expire(ep) == -EBUSY);
+		shmipc_endpoint_put(ep);
+		cond_resched();
+	}
 }
 
 static struct pernet_operations names_ops = {

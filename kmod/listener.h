@@ -4,7 +4,8 @@
  *
  *	new --BIND--> named --CLOSE or death--> closed
  *
- * A name lives in the network namespace of its binder, which the listener keeps. Connectors queue
+ * A name lives in the network namespace of its binder, which the listener keeps, unless its
+ * endpoint is an orphan (orphan.h). Connectors queue
  * up to the backlog; a listener that closes refuses those who wait. A quota counts the sessions of
  * one user on one listener, from CONNECT until both sides have closed.
  */
@@ -40,7 +41,11 @@ struct shmipc_quota {
  * @obj: its head
  * @ready: its causes
  * @hash: among the names (protected by names->mutex)
- * @net: where the name is, referenced until it is closed (invariant)
+ * @net: where the name is (invariant)
+ * @keeps_net: it has a reference to @net (written under ep->lock)
+ * @user: charged for it, referenced (written under ep->lock, while it has the handle)
+ * @adopt: SHMIPC_ADOPT_*: who may adopt the endpoint by this name (invariant)
+ * @orphan_ms: how long it outlives who holds it (invariant)
  * @uid: owner, for @mode (invariant)
  * @gid: group, for @mode (invariant)
  * @mode: 0222 bits (invariant)
@@ -59,6 +64,10 @@ struct shmipc_listener {
 	struct shmipc_source ready;
 	struct hlist_node hash;
 	struct net *net;
+	bool keeps_net;
+	struct shmipc_user *user;
+	u32 adopt;
+	u32 orphan_ms;
 	kuid_t uid;
 	kgid_t gid;
 	u16 mode;
@@ -103,6 +112,10 @@ struct shmipc_session *shmipc_listener_dequeue(struct shmipc_listener *l);
 bool shmipc_listener_requeue(struct shmipc_listener *l, struct shmipc_session *s);
 /* True: it was queued, the caller has the reference now. */
 bool shmipc_listener_unqueue(struct shmipc_listener *l, struct shmipc_session *s);
+
+/* A name of an endpoint that nobody holds keeps no namespace; false: that has ended. */
+bool shmipc_listener_keep_net(struct shmipc_listener *l);
+void shmipc_listener_drop_net(struct shmipc_listener *l);
 
 int shmipc_bind(struct shmipc_call *call);
 

@@ -13,8 +13,11 @@
 #include "connect.h"
 #include "endpoint.h"
 #include "give.h"
+#include "handover.h"
+#include "list.h"
 #include "listener.h"
 #include "main.h"
+#include "offer.h"
 #include "segment.h"
 #include "session.h"
 #include "sync.h"
@@ -62,11 +65,12 @@ static int query(struct shmipc_call *call)
 	q->size = size;
 	q->out_abi = SHMIPC_ABI;
 	q->out_abi_oldest = SHMIPC_ABI_OLDEST;
-	q->out_features = SHMIPC_FEATURE_STREAMS | SHMIPC_FEATURE_GIVE;
+	q->out_features = SHMIPC_FEATURE_STREAMS | SHMIPC_FEATURE_GIVE |
+			  SHMIPC_FEATURE_HANDOVER;
 	q->out_page_size = PAGE_SIZE;
 	q->out_max_notify = SHMIPC_NOTIFY_MAX;
 	q->out_max_segment = (u64)SHMIPC_SEGMENT_PAGES_MAX << PAGE_SHIFT;
-	shmipc_account_query(call->ep->user, q);
+	shmipc_account_query(call->att->user, q);
 	strscpy(q->out_version, SHMIPC_VERSION, sizeof(q->out_version));
 	return shmipc_call_respond(call);
 }
@@ -76,23 +80,31 @@ static int query(struct shmipc_call *call)
  * @size: of its struct now
  * @min_size: of its struct in the first version
  * @handler: what serves it
+ * @also: holds beside ACTIVE that it is served under, a bit each
  */
 struct request {
 	u32 size;
 	u32 min_size;
 	int (*handler)(struct shmipc_call *call);
+	u32 also;
 };
 
-#define REQUEST(type, last, fn) \
-	{ sizeof(struct type), offsetofend(struct type, last), fn }
+#define REQUEST(type, last, fn, ...) \
+	{ sizeof(struct type), offsetofend(struct type, last), fn, ##__VA_ARGS__ }
+
+#define YIELDED		BIT(SHMIPC_HOLD_YIELDED)
+#define ADOPTING	BIT(SHMIPC_HOLD_ADOPTING)
 
 /* SYNC is not here: it is served apart. */
 static const struct request requests[] = {
-	[_IOC_NR(SHMIPC_IOC_QUERY)] = REQUEST(shmipc_query, out_version, query),
-	[_IOC_NR(SHMIPC_IOC_CLOSE)] = REQUEST(shmipc_close, reason, shmipc_close),
+	[_IOC_NR(SHMIPC_IOC_QUERY)] = REQUEST(shmipc_query, out_version, query,
+					YIELDED | ADOPTING),
+	[_IOC_NR(SHMIPC_IOC_CLOSE)] = REQUEST(shmipc_close, reason, shmipc_close,
+					YIELDED | ADOPTING),
 	[_IOC_NR(SHMIPC_IOC_SEG_CREATE)] = REQUEST(shmipc_seg_create, __reserved,
 						   shmipc_seg_create),
-	[_IOC_NR(SHMIPC_IOC_SEG_INFO)] = REQUEST(shmipc_seg_info, out_grants, shmipc_seg_info),
+	[_IOC_NR(SHMIPC_IOC_SEG_INFO)] = REQUEST(shmipc_seg_info, out_grants, shmipc_seg_info,
+					   YIELDED | ADOPTING),
 	[_IOC_NR(SHMIPC_IOC_SEG_GRANT)] = REQUEST(shmipc_seg_grant, __reserved, shmipc_seg_grant),
 	[_IOC_NR(SHMIPC_IOC_SEG_REVOKE)] = REQUEST(shmipc_seg_revoke, slot, shmipc_seg_revoke),
 	[_IOC_NR(SHMIPC_IOC_SEG_FREEZE)] = REQUEST(shmipc_seg_freeze, __reserved,
@@ -102,6 +114,13 @@ static const struct request requests[] = {
 	[_IOC_NR(SHMIPC_IOC_BIND)] = REQUEST(shmipc_bind, cookie, shmipc_bind),
 	[_IOC_NR(SHMIPC_IOC_ACCEPT)] = REQUEST(shmipc_accept, out_peer, shmipc_accept),
 	[_IOC_NR(SHMIPC_IOC_CONNECT)] = REQUEST(shmipc_connect, out_peer, shmipc_connect),
+	[_IOC_NR(SHMIPC_IOC_OFFER)] = REQUEST(shmipc_offer, out_fd, shmipc_offer),
+	[_IOC_NR(SHMIPC_IOC_ADOPT)] = REQUEST(shmipc_adopt, __reserved, shmipc_adopt),
+	[_IOC_NR(SHMIPC_IOC_LIST)] = REQUEST(shmipc_list, out_remaining_ns, shmipc_list,
+					YIELDED | ADOPTING),
+	[_IOC_NR(SHMIPC_IOC_YIELD)] = REQUEST(shmipc_yield, flags, shmipc_yield),
+	[_IOC_NR(SHMIPC_IOC_COMMIT)] = REQUEST(shmipc_commit, flags, shmipc_commit, ADOPTING),
+	[_IOC_NR(SHMIPC_IOC_WATCH)] = REQUEST(shmipc_watch, cookie, shmipc_watch),
 };
 
 union any_request {
@@ -117,6 +136,12 @@ union any_request {
 	struct shmipc_bind bind;
 	struct shmipc_accept accept;
 	struct shmipc_connect connect;
+	struct shmipc_offer offer;
+	struct shmipc_adopt adopt;
+	struct shmipc_list list;
+	struct shmipc_yield yield;
+	struct shmipc_commit commit;
+	struct shmipc_watch watch;
 };
 
 static long dispatch(struct shmipc_attachment *att, unsigned int cmd, void __user *uarg)
@@ -132,6 +157,8 @@ static long dispatch(struct shmipc_attachment *att, unsigned int cmd, void __use
 	if (!requests[nr].handler)
 		return -ENOTTY;
 	err = shmipc_attachment_check(att);
+	if (err == -EBUSY && requests[nr].also & BIT(READ_ONCE(att->hold)))
+		err = 0;
 	if (err && !(cmd == SHMIPC_IOC_QUERY && err == -EINVAL))
 		return err;
 	call.size = requests[nr].size;
@@ -178,7 +205,7 @@ static void shmipc_show_fdinfo(struct seq_file *m, struct file *file)
 {
 	struct shmipc_attachment *att = file->private_data;
 
-	shmipc_endpoint_show(att->ep, m);
+	shmipc_attachment_show(att, m);
 }
 
 const struct file_operations shmipc_fops = {

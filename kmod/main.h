@@ -18,13 +18,16 @@
  *	        ep->ready_lock		ready list, causes, ep->att (spin, never two)
  *	          att->wq.lock		the core's
  *	        segment->lock		views of it, who is charged (spin)
+ *	          ep->ready_lock	also ep->user
+ *	    orphans_mutex		the list of orphans
  *
  *	mmap_lock, segment->moves, ep->lock
- *	  view->sem			rights, against faults
- *	    page-table lock
+ *	  att->sem			rights of an attachment, against faults
+ *	    view->sem			rights to a segment, likewise
+ *	      page-table lock
  *	  ep->view_lock, ep->ready_lock
  *
- * What ->mmap, ->fault and vm_ops take (view->sem, view_lock, ready_lock) is never held
+ * What ->mmap, ->fault and vm_ops take (att->sem, view->sem, view_lock, ready_lock) is never held
  * across copy_*_user, allocation, fput or unmap_mapping_range. For segment->moves that is true but
  * for the last: who ends a right holds it until that is gone, and death waits for it.
  *

@@ -126,23 +126,28 @@ static struct window window_of(const struct vm_fault *vmf)
 
 static vm_fault_t view_fill(struct shmipc_view *view, struct vm_fault *vmf, bool or_zero)
 {
+	struct shmipc_attachment *att = vmf->vma->vm_file->private_data;
 	u32 need = vmf->flags & FAULT_FLAG_WRITE ? SHMIPC_RIGHT_WRITE : SHMIPC_RIGHT_READ;
 	struct vm_area_struct *vma = vmf->vma;
 	struct window w = window_of(vmf);
 	vm_fault_t ret;
+	u32 rights;
 
 	ret = fill_prepare(vma, w.start, w.end);
 	if (ret)
 		return ret;
 	ret = VM_FAULT_SIGBUS;
+	down_read(&att->sem);
 	down_read(&view->sem);
-	if (view->rights & need)
-		ret = fill_range(vma, prot_for(vma, view->rights),
+	rights = view->rights & att->rights;
+	if (rights & need)
+		ret = fill_range(vma, prot_for(vma, rights),
 				 view->segment->pages + w.pgoff - view->start, w.start, w.end,
 				 vmf->address & PAGE_MASK);
 	else if (or_zero)
 		ret = fill_zero(vmf);
 	up_read(&view->sem);
+	up_read(&att->sem);
 	return ret;
 }
 
@@ -179,13 +184,14 @@ static vm_fault_t view_vm_fault_zero(struct vm_fault *vmf)
 static vm_fault_t view_vm_pfn_mkwrite(struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = vmf->vma;
+	struct shmipc_attachment *att = vma->vm_file->private_data;
 	struct shmipc_view *view = view_of_vma(vma, vmf->pgoff);
 	struct window w = window_of(vmf);
 	u32 rights;
 
 	if (!view)
 		return VM_FAULT_SIGBUS;
-	rights = READ_ONCE(view->rights);
+	rights = READ_ONCE(view->rights) & READ_ONCE(att->rights);
 	shmipc_view_put(view);
 	if (!(rights & SHMIPC_RIGHT_WRITE))
 		return VM_FAULT_SIGBUS;
@@ -220,6 +226,7 @@ static int view_vm_access(struct vm_area_struct *vma, unsigned long addr, void *
 			  int write)
 {
 	unsigned long pgoff = ((addr - vma->vm_start) >> PAGE_SHIFT) + vma->vm_pgoff;
+	struct shmipc_attachment *att = vma->vm_file->private_data;
 	struct shmipc_view *view;
 	int ret = -EACCES;
 
@@ -229,13 +236,15 @@ static int view_vm_access(struct vm_area_struct *vma, unsigned long addr, void *
 	if (!view)
 		return -EACCES;
 	len = min_t(unsigned long, len, PAGE_SIZE - offset_in_page(addr));
+	down_read(&att->sem);
 	down_read(&view->sem);
-	if (view->rights & SHMIPC_RIGHT_READ) {
+	if (view->rights & att->rights & SHMIPC_RIGHT_READ) {
 		memcpy(buf, page_address(view->segment->pages[pgoff - view->start]) +
 		       offset_in_page(addr), len);
 		ret = len;
 	}
 	up_read(&view->sem);
+	up_read(&att->sem);
 	shmipc_view_put(view);
 	return ret;
 }
@@ -265,11 +274,12 @@ static int mmap_check(const struct shmipc_view *view, struct vm_area_struct *vma
 	return 0;
 }
 
-static int view_record(struct shmipc_view *view, struct vm_area_struct *vma)
+static int view_record(struct shmipc_view *view, struct vm_area_struct *vma, u32 rights)
 {
-	u32 rights = READ_ONCE(view->rights);
-	int err = mmap_check(view, vma, rights);
+	int err;
 
+	rights &= READ_ONCE(view->rights);
+	err = mmap_check(view, vma, rights);
 	if (err)
 		return err;
 	if (atomic_inc_return(&view->vmas) > SHMIPC_VIEW_VMAS_MAX) {
@@ -298,13 +308,15 @@ int shmipc_view_mmap(struct shmipc_attachment *att, struct vm_area_struct *vma)
 	struct shmipc_view *view;
 	int err;
 
-	err = shmipc_attachment_check(att);
+	err = shmipc_attachment_mine(att);
+	if (!err && READ_ONCE(att->hold) == SHMIPC_HOLD_GONE)
+		err = -ESTALE;
 	if (err)
 		return err;
 	view = shmipc_view_find(att->ep, vma->vm_pgoff);
 	if (!view)
 		return -EINVAL;
-	err = view_record(view, vma);
+	err = view_record(view, vma, READ_ONCE(att->rights));
 	shmipc_view_put(view);
 	return err;
 }

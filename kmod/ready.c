@@ -7,6 +7,7 @@
 #include "endpoint.h"
 #include "handle.h"
 #include "listener.h"
+#include "offer.h"
 #include "ready.h"
 #include "session.h"
 
@@ -67,6 +68,34 @@ void shmipc_ready_ring(struct shmipc_endpoint *ep, struct shmipc_source *r, u32 
 	rcu_read_unlock();
 }
 
+void shmipc_ready_renew(struct shmipc_endpoint *ep, struct shmipc_source *r, u32 bits)
+{
+	spin_lock(&ep->ready_lock);
+	r->cookie = 0;
+	if (bits && !r->off) {
+		WRITE_ONCE(r->causes, r->causes | bits);
+		if (list_empty(&r->link))
+			list_add_tail(&r->link, &ep->ready);
+	}
+	spin_unlock(&ep->ready_lock);
+}
+
+int shmipc_ready_watch(struct shmipc_attachment *att, struct shmipc_source *r, u64 cookie,
+		       u32 enabled)
+{
+	struct shmipc_endpoint *ep = att->ep;
+	int err;
+
+	spin_lock(&ep->ready_lock);
+	err = shmipc_attachment_status(att);
+	if (!err) {
+		r->cookie = cookie;
+		r->enabled = enabled;
+	}
+	spin_unlock(&ep->ready_lock);
+	return err;
+}
+
 /* Who waits for this object alone must look again. */
 void shmipc_ready_off(struct shmipc_endpoint *ep, struct shmipc_source *r)
 {
@@ -93,16 +122,20 @@ static void take_locked(struct shmipc_source *r, struct shmipc_ready *ev)
 	WRITE_ONCE(r->causes, 0);
 }
 
-u32 shmipc_ready_take(struct shmipc_endpoint *ep, struct shmipc_source *only,
+u32 shmipc_ready_take(struct shmipc_attachment *att, struct shmipc_source *only,
 		      struct shmipc_ready *ev, u32 max)
 {
+	struct shmipc_endpoint *ep = att->ep;
 	u32 n = 0;
 
 	/* A hint; who sleeps looks again after it has queued itself. */
 	if (list_empty_careful(&ep->ready))
 		return 0;
 	spin_lock(&ep->ready_lock);
-	if (only) {
+	/* What comes during a pause is for who goes on after it. */
+	if (unlikely(att->hold != SHMIPC_HOLD_ACTIVE))
+		max = 0;
+	if (only && max) {
 		if (!list_empty(&only->link))
 			take_locked(only, &ev[n++]);
 	} else {
@@ -114,13 +147,15 @@ u32 shmipc_ready_take(struct shmipc_endpoint *ep, struct shmipc_source *only,
 	return n;
 }
 
-static struct shmipc_source *ready_of(struct shmipc_object *obj)
+struct shmipc_source *shmipc_ready_of(struct shmipc_object *obj)
 {
 	switch (obj->kind) {
 	case SHMIPC_KIND_SESSION:
 		return &shmipc_side_of(obj)->ready;
 	case SHMIPC_KIND_LISTENER:
 		return &shmipc_listener_of(obj)->ready;
+	case SHMIPC_KIND_OFFER:
+		return &shmipc_offer_of(obj)->ready;
 	default:
 		return NULL;
 	}
@@ -135,7 +170,7 @@ void shmipc_ready_untake(struct shmipc_endpoint *ep, const struct shmipc_ready *
 	rcu_read_lock();
 	while (nr--) {
 		obj = xa_load(&ep->handles, ev[nr].handle);
-		r = obj ? ready_of(obj) : NULL;
+		r = obj ? shmipc_ready_of(obj) : NULL;
 		if (!r)
 			continue;
 		spin_lock(&ep->ready_lock);

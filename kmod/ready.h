@@ -23,12 +23,14 @@
 
 #include "main.h"
 
+struct shmipc_object;
+
 /**
  * struct shmipc_source - the part of an object that can be waited for
  * @link: on ep->ready while causes are pending (protected by ep->ready_lock)
- * @cookie: the caller's (invariant after init)
+ * @cookie: the holder's (protected by ep->ready_lock after publication)
  * @causes: pending (protected by ep->ready_lock)
- * @enabled: those that may be rung (invariant after init)
+ * @enabled: those that may be rung (like @cookie)
  * @handle: the object's (invariant after publication)
  * @off: the object is closed (protected by ep->ready_lock)
  */
@@ -41,12 +43,20 @@ struct shmipc_source {
 	bool off;
 };
 
+/* NULL: it has no events. */
+struct shmipc_source *shmipc_ready_of(struct shmipc_object *obj);
 void shmipc_ready_init(struct shmipc_source *r, u64 cookie, u32 enabled);
 /* Under rcu_read_lock, or with a reference to @ep. @sync: the caller is about to sleep. */
 void shmipc_ready_ring(struct shmipc_endpoint *ep, struct shmipc_source *r, u32 bits, bool sync);
+/* For a new holder: no cookie, and @bits whether they are enabled or not. */
+void shmipc_ready_renew(struct shmipc_endpoint *ep, struct shmipc_source *r, u32 bits);
+/* -ESTALE, -EBUSY: @att does not hold it. */
+int shmipc_ready_watch(struct shmipc_attachment *att, struct shmipc_source *r, u64 cookie,
+		       u32 enabled);
 void shmipc_ready_off(struct shmipc_endpoint *ep, struct shmipc_source *r);
 /* Takes up to @max events, only those of @only if that is set. */
-u32 shmipc_ready_take(struct shmipc_endpoint *ep, struct shmipc_source *only,
+/* Of @att's endpoint, while @att holds it. */
+u32 shmipc_ready_take(struct shmipc_attachment *att, struct shmipc_source *only,
 		      struct shmipc_ready *ev, u32 max);
 void shmipc_ready_untake(struct shmipc_endpoint *ep, const struct shmipc_ready *ev, u32 nr);
 /* Wakes one waiter if the list is not empty. */

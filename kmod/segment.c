@@ -94,13 +94,14 @@ static struct page **pages_alloc(unsigned long n)
 /* ---- life ---- */
 
 /* Charged before anything is allocated; the caller publishes it. */
-static struct shmipc_segment *segment_new(struct shmipc_endpoint *ep, unsigned long npages)
+static struct shmipc_segment *segment_new(struct shmipc_attachment *att, unsigned long npages)
 {
+	struct shmipc_endpoint *ep = att->ep;
 	struct shmipc_segment *seg;
 	struct page **pages;
 	int err;
 
-	err = shmipc_charge(ep->user, npages);
+	err = shmipc_charge(att->user, npages);
 	if (err)
 		return ERR_PTR(err);
 	pages = pages_alloc(npages);
@@ -118,7 +119,7 @@ static struct shmipc_segment *segment_new(struct shmipc_endpoint *ep, unsigned l
 	seg->pages = pages;
 	mutex_init(&seg->moves);
 	spin_lock_init(&seg->lock);
-	seg->user = shmipc_user_get(ep->user);
+	seg->user = shmipc_user_get(att->user);
 	seg->ep = shmipc_endpoint_get(ep);
 	atomic_long_add(npages, &ep->pages);
 	INIT_LIST_HEAD(&seg->views);
@@ -129,7 +130,7 @@ static struct shmipc_segment *segment_new(struct shmipc_endpoint *ep, unsigned l
 err_pages:
 	pages_free(pages, npages);
 err_charge:
-	shmipc_uncharge(ep->user, npages);
+	shmipc_uncharge(att->user, npages);
 	return ERR_PTR(err);
 }
 
@@ -160,12 +161,27 @@ void shmipc_segment_put(struct shmipc_segment *seg)
 }
 
 /* Who has mapped it, or NULL. */
-static struct shmipc_user *user_of_view(struct shmipc_view *view)
+static struct shmipc_endpoint *mapper_of(struct shmipc_view *view)
 {
 	/* Pairs with the release when it was placed. */
 	struct shmipc_endpoint *ep = smp_load_acquire(&view->obj.ep);
 
-	return ep && READ_ONCE(view->mapped) ? ep->user : NULL;
+	return ep && READ_ONCE(view->mapped) ? ep : NULL;
+}
+
+/* Is it, or with @move can it be, charged to @ep's user, below that one's cap? */
+static bool is_charged_to(struct shmipc_segment *seg, struct shmipc_endpoint *ep, bool move)
+{
+	struct shmipc_user *from = seg->user;
+	bool yes;
+
+	/* Keeps ep->user where it is. */
+	spin_lock(&ep->ready_lock);
+	if (move && shmipc_charge_move(from, ep->user, seg->npages, false))
+		seg->user = shmipc_user_get(ep->user);
+	yes = seg->user == ep->user;
+	spin_unlock(&ep->ready_lock);
+	return yes;
 }
 
 /*
@@ -174,22 +190,22 @@ static struct shmipc_user *user_of_view(struct shmipc_view *view)
  */
 static struct shmipc_user *charge_heir_locked(struct shmipc_segment *seg)
 {
-	struct shmipc_user *from = seg->user, *heir;
+	struct shmipc_user *from = seg->user;
+	struct shmipc_endpoint *ep;
 	struct shmipc_view *view;
 
 	lockdep_assert_held(&seg->lock);
 	if (seg->owner)
 		return NULL;
 	list_for_each_entry(view, &seg->views, link) {
-		if (user_of_view(view) == from)
+		ep = mapper_of(view);
+		if (ep && is_charged_to(seg, ep, false))
 			return NULL;
 	}
 	list_for_each_entry(view, &seg->views, link) {
-		heir = user_of_view(view);
-		if (!heir || !shmipc_charge_move(from, heir, seg->npages, false))
-			continue;
-		seg->user = shmipc_user_get(heir);
-		return from;
+		ep = mapper_of(view);
+		if (ep && is_charged_to(seg, ep, true))
+			return from;
 	}
 	return NULL;
 }
@@ -358,7 +374,7 @@ static int create_publish(struct shmipc_call *call, struct shmipc_view *view)
 	arg->out_offset = (u64)view->start << PAGE_SHIFT;
 	err = shmipc_call_respond(call);
 	if (!err)
-		err = shmipc_handle_publish(call->ep, &view->obj);
+		err = shmipc_handle_publish(call->att, &view->obj);
 	if (err)
 		shmipc_handle_unreserve(call->ep, view->obj.handle);
 	return err;
@@ -374,7 +390,7 @@ int shmipc_seg_create(struct shmipc_call *call)
 	err = create_check(call->arg, &npages);
 	if (err)
 		return err;
-	seg = segment_new(call->ep, npages);
+	seg = segment_new(call->att, npages);
 	if (IS_ERR(seg))
 		return PTR_ERR(seg);
 	view = shmipc_view_new(seg);
@@ -429,6 +445,9 @@ int shmipc_seg_info(struct shmipc_call *call)
 		return -EOPNOTSUPP;
 	err = arg->flags & SHMIPC_SEG_OF_PEER ? shmipc_side_info(call, arg) :
 						info_own(call, arg);
+	/* A successor may look, and no more. */
+	if (!(READ_ONCE(call->att->rights) & SHMIPC_RIGHT_WRITE))
+		arg->out_rights &= ~SHMIPC_RIGHT_WRITE;
 	return err ?: shmipc_call_respond(call);
 }
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include <linux/cred.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -24,25 +25,29 @@ static void side_init(struct shmipc_session *s, int index, struct shmipc_endpoin
 	shmipc_live_inc(sides);
 }
 
-struct shmipc_session *shmipc_session_new(struct shmipc_endpoint *ep,
+struct shmipc_session *shmipc_session_new(struct shmipc_attachment *att,
 					  const struct shmipc_connect *arg, u32 meta_len)
 {
 	struct shmipc_session *s;
 	int err;
 
-	err = shmipc_session_charge(ep->user);
+	err = shmipc_session_charge(att->user);
 	if (err)
 		return ERR_PTR(err);
 	s = kzalloc(struct_size(s, meta, meta_len), GFP_KERNEL_ACCOUNT);
 	if (!s) {
-		shmipc_session_uncharge(ep->user);
+		shmipc_session_uncharge(att->user);
 		return ERR_PTR(-ENOMEM);
 	}
 	spin_lock_init(&s->lock);
 	s->state = SHMIPC_SESSION_PENDING;
 	s->blocking = !(arg->flags & SHMIPC_CONNECT_NONBLOCK);
 	refcount_set(&s->sides_left, 2);
-	side_init(s, 0, ep);
+	s->user = shmipc_user_get(att->user);
+	s->expect_uid = INVALID_UID;
+	if (arg->flags & SHMIPC_CONNECT_EXPECT_UID)
+		s->expect_uid = make_kuid(current_user_ns(), arg->expect_uid);
+	side_init(s, 0, att->ep);
 	side_init(s, 1, NULL);
 	s->side[0].ready.cookie = arg->cookie;
 	s->side[0].ready.enabled |= arg->causes;
@@ -70,6 +75,7 @@ static void session_free(struct shmipc_session *s)
 	WARN_ON_ONCE(s->first);
 	if (s->listener)
 		shmipc_object_put(&s->listener->obj);
+	shmipc_user_put(s->user);
 	kfree_rcu(s, rcu);
 	shmipc_live_dec(sessions);
 }
@@ -88,7 +94,7 @@ static void session_over(struct shmipc_session *s)
 {
 	if (s->quota)
 		shmipc_quota_put(s->listener, s->quota);
-	shmipc_session_uncharge(s->side[0].obj.ep->user);
+	shmipc_session_uncharge(s->user);
 }
 
 struct shmipc_view *shmipc_slot_get(struct shmipc_side *granter, unsigned long slot)
@@ -179,6 +185,7 @@ void shmipc_side_close(struct shmipc_side *side, u32 flags, u32 reason, bool die
 	spin_lock(&s->lock);
 	pending = s->state == SHMIPC_SESSION_PENDING;
 	side->reason = reason;
+	side->died = died;
 	over = close_locked(s, side, &first);
 	spin_unlock(&s->lock);
 
@@ -213,6 +220,7 @@ void shmipc_session_refuse(struct shmipc_session *s, bool died)
 		first = s->first;
 		s->first = NULL;
 		s->side[1].closed = true;
+		s->side[1].died = died;
 		WRITE_ONCE(s->state, SHMIPC_SESSION_OVER);
 	}
 	spin_unlock(&s->lock);
@@ -266,7 +274,8 @@ int shmipc_session_accept_locked(struct shmipc_session *s, struct shmipc_endpoin
 	int err = -EPIPE;
 
 	spin_lock(&s->lock);
-	if (s->state == SHMIPC_SESSION_PENDING)
+	if (s->state == SHMIPC_SESSION_PENDING &&
+	    !shmipc_session_unwanted(s, shmipc_endpoint_uid(home)))
 		err = grant_both_locked(s, home, view);
 	if (!err) {
 		side->obj.ep = shmipc_endpoint_get(home);
@@ -354,7 +363,7 @@ static int grant_place(struct shmipc_view *view, struct shmipc_side *granter)
 }
 
 /* The last step of a grant: nothing here allocates, the slot has been reserved. */
-static int grant_commit(struct shmipc_side *side, struct shmipc_view *view, u32 slot)
+static int grant_commit_locked(struct shmipc_side *side, struct shmipc_view *view, u32 slot)
 {
 	struct shmipc_session *s = shmipc_session_of(side);
 	int err;
@@ -373,7 +382,20 @@ static int grant_commit(struct shmipc_side *side, struct shmipc_view *view, u32 
 	return err;
 }
 
-static int grant(struct shmipc_side *side, struct shmipc_view *owner, u32 slot)
+/* Under the lock: who has taken the endpoint over finds what was granted, and no more comes. */
+static int grant_commit(struct shmipc_attachment *att, struct shmipc_side *side,
+			struct shmipc_view *view, u32 slot)
+{
+	int err;
+
+	mutex_lock(&att->ep->lock);
+	err = shmipc_attachment_status(att) ?: grant_commit_locked(side, view, slot);
+	mutex_unlock(&att->ep->lock);
+	return err;
+}
+
+static int grant(struct shmipc_attachment *att, struct shmipc_side *side,
+		 struct shmipc_view *owner, u32 slot)
 {
 	struct shmipc_view *view;
 	int err;
@@ -383,7 +405,7 @@ static int grant(struct shmipc_side *side, struct shmipc_view *owner, u32 slot)
 		return PTR_ERR(view);
 	err = xa_reserve(&side->slots, slot, GFP_KERNEL_ACCOUNT);
 	if (!err)
-		err = grant_commit(side, view, slot);
+		err = grant_commit(att, side, view, slot);
 	if (err)
 		shmipc_view_drop(view);
 	return err;
@@ -407,7 +429,7 @@ int shmipc_seg_grant(struct shmipc_call *call)
 	if (IS_ERR(seg)) {
 		err = PTR_ERR(seg);
 	} else {
-		err = grant(side, shmipc_view_of(seg), arg->slot);
+		err = grant(call->att, side, shmipc_view_of(seg), arg->slot);
 		shmipc_object_put(seg);
 	}
 	shmipc_object_put(&side->obj);

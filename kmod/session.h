@@ -18,6 +18,7 @@
 #include <linux/list.h>
 #include <linux/refcount.h>
 #include <linux/spinlock.h>
+#include <linux/uidgid.h>
 #include <linux/wait.h>
 #include <linux/xarray.h>
 
@@ -28,6 +29,7 @@
 struct shmipc_listener;
 struct shmipc_quota;
 struct shmipc_segment;
+struct shmipc_user;
 struct shmipc_view;
 
 enum shmipc_session_state {
@@ -42,6 +44,7 @@ enum shmipc_session_state {
  * @ready: its causes
  * @slots: grants that it made, views of the peer's endpoint (stored under session->lock)
  * @reason: why it was closed (protected by session->lock)
+ * @died: it was closed by the death of its endpoint (protected by session->lock)
  * @zero: what the peer revokes reads as zeros (invariant once the session is LIVE)
  * @closed: (protected by session->lock)
  * @index: 0 connector, 1 acceptor (invariant)
@@ -53,6 +56,7 @@ struct shmipc_side {
 	u32 reason;
 	bool zero;
 	bool closed;
+	bool died;
 	u8 index;
 };
 
@@ -64,6 +68,9 @@ struct shmipc_side {
  * @sides_left: sides whose memory is still used
  * @side: the two ends
  * @first: the connector's segment, until it is granted or dropped (protected by @lock)
+ * @user: the connector's, charged for it, referenced (written under the lock of side 0's endpoint,
+ *	while it has the handle)
+ * @expect_uid: whom the connector wants to be served by, or INVALID_UID (invariant)
  * @listener: through which it came, referenced (invariant)
  * @quota: the connector's on that listener (invariant)
  * @queued: in listener->queue (protected by listener->lock)
@@ -78,6 +85,8 @@ struct shmipc_session {
 	refcount_t sides_left;
 	struct shmipc_side side[2];
 	struct shmipc_view *first;
+	struct shmipc_user *user;
+	kuid_t expect_uid;
 	struct shmipc_listener *listener;
 	struct shmipc_quota *quota;
 	struct list_head queued;
@@ -90,6 +99,7 @@ struct shmipc_session {
 /* Causes that a session may enable; the low half always is. */
 #define SHMIPC_SESSION_CAUSES	(SHMIPC_CAUSE_USER | SHMIPC_CAUSE_CONNECTED | \
 				 SHMIPC_CAUSE_PEER_CLOSED | SHMIPC_CAUSE_PEER_DIED | \
+				 SHMIPC_CAUSE_PEER_CHANGED | SHMIPC_CAUSE_PEER_LOST | \
 				 SHMIPC_CAUSE_GIVEN | SHMIPC_CAUSE_RETURNED)
 
 static inline struct shmipc_side *shmipc_side_of(struct shmipc_object *obj)
@@ -108,8 +118,14 @@ static inline struct shmipc_side *shmipc_side_peer(struct shmipc_side *side)
 }
 
 /* Counted against the machine's cap. The references of both sides are the caller's. */
-struct shmipc_session *shmipc_session_new(struct shmipc_endpoint *ep,
+struct shmipc_session *shmipc_session_new(struct shmipc_attachment *att,
 					  const struct shmipc_connect *arg, u32 meta_len);
+/* Another than the connector has demanded? */
+static inline bool shmipc_session_unwanted(const struct shmipc_session *s, kuid_t uid)
+{
+	return uid_valid(s->expect_uid) && !uid_eq(s->expect_uid, uid);
+}
+
 void shmipc_side_free(struct shmipc_side *side);
 /* Called by who took the handle off the table. */
 void shmipc_side_close(struct shmipc_side *side, u32 flags, u32 reason, bool died);

@@ -7,6 +7,7 @@
 
 #include "account.h"
 #include "endpoint.h"
+#include "handover.h"
 #include "ready.h"
 #include "session.h"
 #include "sync.h"
@@ -37,12 +38,12 @@ struct sync {
 /**
  * struct waiter - on the attachment's queue
  * @wqe: exclusive
- * @ep: whose list is waited for
+ * @att: who waits
  * @only: NULL, or the one object that is waited for
  */
 struct waiter {
 	struct wait_queue_entry wqe;
-	struct shmipc_endpoint *ep;
+	struct shmipc_attachment *att;
 	struct shmipc_source *only;
 };
 
@@ -140,12 +141,12 @@ static int notify(struct shmipc_endpoint *ep, struct shmipc_sync *arg)
 /* ---- wait ---- */
 
 /* Something that this waiter wants, or must learn of. Unlocked; who takes looks again. */
-static bool pending(struct shmipc_endpoint *ep, struct shmipc_source *only)
+static bool pending(struct shmipc_attachment *att, struct shmipc_source *only)
 {
 	if (only ? READ_ONCE(only->causes) || READ_ONCE(only->off) :
-		   !list_empty_careful(&ep->ready))
+		   !list_empty_careful(&att->ep->ready))
 		return true;
-	return shmipc_endpoint_ending(ep);
+	return shmipc_attachment_status(att);
 }
 
 /* One who waits for a single session lets the wakes for others pass to the next. */
@@ -153,7 +154,7 @@ static int waiter_wake(struct wait_queue_entry *wqe, unsigned int mode, int flag
 {
 	struct waiter *w = container_of(wqe, struct waiter, wqe);
 
-	if (w->only && !pending(w->ep, w->only))
+	if (w->only && !pending(w->att, w->only))
 		return 0;
 	return autoremove_wake_function(wqe, mode, flags, key);
 }
@@ -186,9 +187,9 @@ static void set_remaining(struct shmipc_sync *arg, ktime_t expires)
 	arg->timeout_ns = ktime_before(now, expires) ? ktime_sub(expires, now) : 0;
 }
 
-static void take(struct shmipc_endpoint *ep, struct sync *s)
+static void take(struct shmipc_attachment *att, struct sync *s)
 {
-	s->nr = shmipc_ready_take(ep, s->only ? &s->only->ready : NULL, s->ev, s->max);
+	s->nr = shmipc_ready_take(att, s->only ? &s->only->ready : NULL, s->ev, s->max);
 }
 
 /* What was rung can't be undone: that is told first, and the error at the next call. */
@@ -206,32 +207,32 @@ static int wait_ended(struct sync *s, int err)
  */
 static int wait(struct shmipc_attachment *att, struct sync *s)
 {
-	struct shmipc_endpoint *ep = att->ep;
-	struct waiter w = { .ep = ep, .only = s->only ? &s->only->ready : NULL };
+	struct waiter w = { .att = att, .only = s->only ? &s->only->ready : NULL };
 	bool in_time = s->arg.timeout_ns;
 	ktime_t expires;
-	int sig = 0;
+	int sig = 0, err;
 
-	take(ep, s);
+	take(att, s);
 	if (s->nr || !in_time)
 		goto out;
 	init_wait_entry(&w.wqe, WQ_FLAG_EXCLUSIVE);
 	w.wqe.func = waiter_wake;
 	expires = deadline(&s->arg);
-	while (!s->nr && !sig && in_time && !shmipc_endpoint_ending(ep) &&
+	while (!s->nr && !sig && in_time && !shmipc_attachment_status(att) &&
 	       !(w.only && READ_ONCE(w.only->off))) {
 		sig = prepare_to_wait_event(&att->wq, &w.wqe, TASK_INTERRUPTIBLE);
-		if (!sig && !pending(ep, w.only))
+		if (!sig && !pending(att, w.only))
 			in_time = sleep_until(&expires);
 		finish_wait(&att->wq, &w.wqe);
-		take(ep, s);
+		take(att, s);
 	}
 	set_remaining(&s->arg, expires);
 out:
 	if (s->nr)
 		return 0;
-	if (shmipc_endpoint_ending(ep))
-		return wait_ended(s, -ESTALE);
+	err = shmipc_attachment_status(att);
+	if (err)
+		return wait_ended(s, err);
 	if (w.only && READ_ONCE(w.only->off))
 		return wait_ended(s, -ENOENT);
 	if (sig)
@@ -358,7 +359,7 @@ static int sync_run(struct shmipc_attachment *att, struct sync *s)
 	if (s->arg.flags & SHMIPC_SYNC_WAIT && !(s->arg.out_flags & SHMIPC_SYNC_NOTIFY_FAILED))
 		err = wait(att, s);
 	else if (s->max)
-		take(ep, s);
+		take(att, s);
 	if (!err)
 		err = sync_respond(s);
 	if (err && s->nr)
@@ -418,10 +419,22 @@ __poll_t shmipc_poll(struct file *file, struct poll_table_struct *wait)
 	poll_wait(file, &att->wq, wait);
 	/* Orders our place on the queue before the look at the list, as prepare_to_wait() does. */
 	smp_mb();
-	if (!list_empty_careful(&att->ep->ready))
-		mask |= EPOLLIN | EPOLLRDNORM;
-	if (shmipc_endpoint_ending(att->ep))
-		mask |= EPOLLHUP;
+	switch (READ_ONCE(att->hold)) {
+	case SHMIPC_HOLD_ACTIVE:
+		if (!list_empty_careful(&att->ep->ready))
+			mask = EPOLLIN | EPOLLRDNORM;
+		break;
+	case SHMIPC_HOLD_ADOPTING:
+		if (shmipc_may_commit(att))
+			mask = EPOLLIN | EPOLLRDNORM;
+		break;
+	case SHMIPC_HOLD_GONE:
+		mask = EPOLLHUP;
+		/* Who looks at the list does so to the end. */
+		if (shmipc_endpoint_ending(att->ep) && !list_empty_careful(&att->ep->ready))
+			mask |= EPOLLIN | EPOLLRDNORM;
+		break;
+	}
 	return mask;
 }
 

@@ -84,16 +84,9 @@ static void take_rights(struct shmipc_view *view)
 	up_write(&view->sem);
 }
 
-/* The attachment is gone only after its mappings: then there is nothing to zap. */
 static void view_zap(struct shmipc_view *view)
 {
-	struct shmipc_attachment *att = shmipc_attachment_get(view->obj.ep);
-
-	if (!att)
-		return;
-	unmap_mapping_range(att->inode->i_mapping, (loff_t)view->start << PAGE_SHIFT,
-			    (loff_t)view->npages << PAGE_SHIFT, 1);
-	shmipc_attachment_put(att);
+	shmipc_endpoint_zap(view->obj.ep, view->start, view->npages);
 }
 
 void shmipc_view_revoke(struct shmipc_view *view)
@@ -327,7 +320,6 @@ static struct shmipc_view *view_not_revoked(struct shmipc_endpoint *ep, unsigned
 
 void shmipc_views_close(struct shmipc_endpoint *ep)
 {
-	struct shmipc_attachment *att;
 	struct shmipc_view *view;
 	unsigned long at = 0;
 
@@ -340,11 +332,7 @@ void shmipc_views_close(struct shmipc_endpoint *ep)
 		shmipc_view_put(view);
 		cond_resched();
 	}
-	att = shmipc_attachment_get(ep);
-	if (!att)
-		return;
-	unmap_mapping_range(att->inode->i_mapping, 0, 0, 1);
-	shmipc_attachment_put(att);
+	shmipc_endpoint_zap(ep, 0, 0);
 }
 
 #ifdef CONFIG_SHMIPC_KUNIT_TEST

@@ -17,7 +17,8 @@
  * the rights, release, then zap: a fault either comes before, and is zapped, or sees no right. An
  * offset is given to another view only after the zap, and the pages are kept until then. A VMA that
  * may be written, of a view that may not any more, gets entries for reading alone; nothing but
- * ->fault and ->pfn_mkwrite makes one that can be written.
+ * ->fault and ->pfn_mkwrite makes one that can be written. What an attachment may have at all is
+ * att->rights, under att->sem, in the same way.
  *
  * A touch without a right is SIGBUS, or, where the reader asked for it when the session was made,
  * finds zeros: else a peer could kill it by a revoke that comes at the wrong moment.

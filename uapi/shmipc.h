@@ -14,7 +14,9 @@
  * ABI changelog (SHMIPC_ABI):
  *	1	first version: QUERY, SEG_CREATE, SEG_INFO, SEG_GRANT, SEG_REVOKE,
  *		BIND, ACCEPT, CONNECT, SYNC, CLOSE;
- *		with SHMIPC_FEATURE_GIVE: SEG_FREEZE, SEG_GIVE, SEG_TAKE
+ *		with SHMIPC_FEATURE_GIVE: SEG_FREEZE, SEG_GIVE, SEG_TAKE;
+ *		with SHMIPC_FEATURE_HANDOVER: OFFER, ADOPT, LIST, YIELD, COMMIT, WATCH; @adopt and
+ *		@orphan_ms of BIND, SHMIPC_BIND_FRESH
  *
  * Errors have one meaning each:
  *	ENOTTY		unknown request
@@ -34,18 +36,18 @@
  *	EAGAIN		would block: nothing to accept, or the backlog is full
  *	ETIMEDOUT	the timeout passed (CONNECT)
  *	EINTR		a signal came (CONNECT, ACCEPT; SYNC reports it in out_flags)
- *	EBUSY		lost a race, or still in use
+ *	EBUSY		lost a race, or still in use; by who has yielded, or adopts and may not yet
  *	ESTALE		this attachment was handed over, or the endpoint is dead; or this segment was
  *			given, and taken
  *	EPERM		called by a process that is not the endpoint's
  *	EPIPE		the peer is gone
  *	EEXIST		that slot is in use, or that segment granted already
  *	ENOTCONN	the session is not accepted yet
- *	EOWNERDEAD	reserved: an orphan holds the name
+ *	EOWNERDEAD	an orphan holds the name (BIND)
  *
  * Reserved request numbers, so that programs of the next versions and this one
  * never meet under one number: 0x13-0x1f more about segments,
- * 0x20-0x2f handover (offer, adopt, list, yield, commit), 0x30-0x3f files.
+ * 0x26-0x2f more about handover, 0x30-0x3f files.
  */
 #ifndef _UAPI_LINUX_SHMIPC_H
 #define _UAPI_LINUX_SHMIPC_H
@@ -73,6 +75,13 @@
 #define SHMIPC_IOC_SEG_GIVE	SHMIPC_IOC(0x11)
 #define SHMIPC_IOC_SEG_TAKE	SHMIPC_IOC(0x12)
 
+#define SHMIPC_IOC_OFFER	SHMIPC_IOC(0x20)
+#define SHMIPC_IOC_ADOPT	SHMIPC_IOC(0x21)
+#define SHMIPC_IOC_LIST		SHMIPC_IOC(0x22)
+#define SHMIPC_IOC_YIELD	SHMIPC_IOC(0x23)
+#define SHMIPC_IOC_COMMIT	SHMIPC_IOC(0x24)
+#define SHMIPC_IOC_WATCH	SHMIPC_IOC(0x25)
+
 /* Limits that are part of the ABI. Those that may change are in QUERY. */
 #define SHMIPC_NAME_MAX		63	/* bytes, [A-Za-z0-9._:/-], no terminator needed */
 #define SHMIPC_META_MAX		256	/* bytes of metadata with a CONNECT */
@@ -80,6 +89,7 @@
 #define SHMIPC_EVENTS_MAX	1024	/* events a SYNC */
 #define SHMIPC_BACKLOG_MAX	4096
 #define SHMIPC_SLOTS_MAX	1024	/* grants a session and direction */
+#define SHMIPC_OFFER_NS_MAX	3600000000000ULL	/* longest deadline of an offer: an hour */
 #define SHMIPC_TIMEOUT_NONE	((__u64)~0ULL)	/* wait for ever */
 #define SHMIPC_UID_ANY		((__u32)~0U)
 
@@ -111,7 +121,8 @@ struct shmipc_anchor {
 
 #define SHMIPC_STATE_LIVE	0
 #define SHMIPC_STATE_DEAD	1
-#define SHMIPC_STATE_MOVED	2	/* reserved: handed over */
+#define SHMIPC_STATE_MOVED	2	/* handed over */
+#define SHMIPC_STATE_ADOPTING	3	/* the anchor of a successor before its COMMIT */
 
 /* ---- QUERY -------------------------------------------------------------- */
 
@@ -154,6 +165,7 @@ struct shmipc_query {
 
 #define SHMIPC_FEATURE_STREAMS	(1ULL << 0)	/* all that ABI 1 describes, but for what follows */
 #define SHMIPC_FEATURE_GIVE	(1ULL << 1)	/* SEG_FREEZE, SEG_GIVE, SEG_TAKE */
+#define SHMIPC_FEATURE_HANDOVER	(1ULL << 2)	/* OFFER and what follows from it */
 
 /* ---- segments ----------------------------------------------------------- */
 
@@ -352,7 +364,8 @@ struct shmipc_seg_take {
  * struct shmipc_bind - take a name and listen
  *
  * @size: sizeof(struct shmipc_bind)
- * @flags: SHMIPC_BIND_OWNER: @uid and @gid are set. Others EOPNOTSUPP.
+ * @flags: SHMIPC_BIND_OWNER: @uid and @gid are set. SHMIPC_BIND_FRESH: if an orphan has the name,
+ *	and the caller might adopt it, end it first. Others EOPNOTSUPP.
  * @name: pointer to the name
  * @name_len: bytes of it, 1 to SHMIPC_NAME_MAX
  * @mode: permission bits 0222: who may connect (write permission, as a file's)
@@ -364,12 +377,18 @@ struct shmipc_seg_take {
  * @causes: causes that the caller wants for the listener (SHMIPC_CAUSE_ACCEPT)
  * @out_handle: the listener
  * @cookie: comes back in events
+ * @adopt: SHMIPC_ADOPT_NOBODY or SHMIPC_ADOPT_EUID: who may adopt this endpoint by this name, when
+ *	it was offered or is an orphan
+ * @orphan_ms: when the endpoint loses its address space without CLOSE of handle 0, it stays as an
+ *	orphan for so long: sessions, segments and names as they are, for a successor to ADOPT. The
+ *	largest of its listeners counts, cut to the module's parameter orphan_max_ms. 0: it dies.
  *
  * A name that begins with "u<uid>/" may be bound by that uid alone (EACCES).
  * Names are of the caller's network namespace.
  *
- * Errors: EINVAL name, backlog; EACCES; EADDRINUSE; EDQUOT the user has its share of all
- * listeners; ENOSPC; ENOMEM; ESTALE.
+ * Errors: EINVAL name, backlog; EOPNOTSUPP @adopt; EACCES; EADDRINUSE; EOWNERDEAD an orphan has it
+ * that the caller might adopt; EBUSY FRESH, and it is being adopted; EDQUOT the user has its share
+ * of all listeners; ENOSPC; ENOMEM; ESTALE.
  */
 struct shmipc_bind {
 	__u32 size;
@@ -384,9 +403,17 @@ struct shmipc_bind {
 	__u32 causes;
 	__u32 out_handle;
 	__aligned_u64 cookie;
+	__u32 adopt;
+	__u32 orphan_ms;
 };
 
 #define SHMIPC_BIND_OWNER	(1U << 0)
+#define SHMIPC_BIND_FRESH	(1U << 1)
+
+/* Who may adopt. CAP_SYS_ADMIN of the initial user namespace always may. */
+#define SHMIPC_ADOPT_NOBODY	0
+#define SHMIPC_ADOPT_HOLDER	1	/* who has the offer's file, whatever its uid */
+#define SHMIPC_ADOPT_EUID	2	/* same euid and user namespace; by file or name */
 
 /**
  * struct shmipc_peer - who is at the other end, as the kernel knows it
@@ -507,11 +534,12 @@ struct shmipc_connect {
 #define SHMIPC_CAUSE_CONNECTED		(1U << 17)	/* a CONNECT was accepted */
 #define SHMIPC_CAUSE_PEER_CLOSED	(1U << 18)	/* the peer closed its side */
 #define SHMIPC_CAUSE_PEER_DIED		(1U << 19)	/* the peer's address space ended */
-#define SHMIPC_CAUSE_PEER_CHANGED	(1U << 20)	/* reserved: handed over */
+#define SHMIPC_CAUSE_PEER_CHANGED	(1U << 20)	/* this side or the peer's moved */
 #define SHMIPC_CAUSE_GIVEN		(1U << 21)	/* the peer gave a segment: SEG_TAKE */
 #define SHMIPC_CAUSE_FD			(1U << 22)	/* reserved: a file was sent */
-#define SHMIPC_CAUSE_OFFER		(1U << 23)	/* reserved: an offer moved on */
+#define SHMIPC_CAUSE_OFFER		(1U << 23)	/* somebody has adopted */
 #define SHMIPC_CAUSE_RETURNED		(1U << 24)	/* a segment that was given came back */
+#define SHMIPC_CAUSE_PEER_LOST		(1U << 25)	/* the peer died, and may be adopted */
 
 /**
  * struct shmipc_notify - ring a session's peer
@@ -525,7 +553,7 @@ struct shmipc_notify {
 
 /**
  * struct shmipc_ready - one object that has causes pending
- * @cookie: from BIND, ACCEPT or CONNECT
+ * @cookie: from BIND, ACCEPT, CONNECT, OFFER or WATCH
  * @handle: the object
  * @causes: SHMIPC_CAUSE_*, taken: they will not come again
  */
@@ -559,7 +587,7 @@ struct shmipc_ready {
  * @out_flags: SHMIPC_SYNC_INTERRUPTED a signal ended the wait, SHMIPC_SYNC_TIMED_OUT,
  *	SHMIPC_SYNC_NOTIFY_FAILED a notify entry was bad (then it did not wait),
  *	SHMIPC_SYNC_ENDED something was rung, then the endpoint or the session of @wait_on
- *	ended: the next call answers ESTALE or ENOENT
+ *	ended, or the endpoint has yielded: the next call answers ESTALE, ENOENT or EBUSY
  * @out_errno: with NOTIFY_FAILED: the first entry's errno (positive), else 0
  * @out_index: with NOTIFY_FAILED: that entry's index
  * @__reserved: 0
@@ -568,7 +596,7 @@ struct shmipc_ready {
  * as an event. Ringing is a release, taking an event an acquire; ringing is fully
  * ordered. Events that could not be copied out go back to the head of the list.
  *
- * Errors: EINVAL, EOPNOTSUPP, EFAULT, ENOENT/EBADF for wait_on, EPERM, ESTALE. Never
+ * Errors: EINVAL, EOPNOTSUPP, EFAULT, ENOENT/EBADF for wait_on, EPERM, ESTALE, EBUSY (YIELD). Never
  * EINTR or a restart: INTERRUPTED in out_flags.
  */
 struct shmipc_sync {
@@ -596,6 +624,233 @@ struct shmipc_sync {
 #define SHMIPC_SYNC_NOTIFY_FAILED	(1U << 2)
 #define SHMIPC_SYNC_ENDED		(1U << 3)
 
+/* ---- handover ----------------------------------------------------------- */
+
+/*
+ * A whole endpoint passes from one file to another, with all that it has; handles, slots, offsets,
+ * names, pending causes and who waits on its listeners stay as they are:
+ *
+ *	holder               successor
+ *	OFFER        ----->  ADOPT: a new fd; mmap its anchor, then what it may see
+ *	CAUSE_OFFER  <-----  LIST, SEG_INFO: look, while the holder serves on
+ *	YIELD        ----->  its fd polls IN: the pause; rebuild
+ *	poll HUP     <-----  COMMIT
+ *
+ * At any moment one file's mappings at most may write a segment. The offer is over, with all as
+ * before OFFER, when it is closed (its handle, or the last of its fd), when its deadline passes,
+ * and when holder or successor dies or closes before COMMIT: the successor's mappings are gone
+ * then, its requests answer ESTALE, its fd polls HUP.
+ *
+ * An orphan (BIND) is adopted by name with the same calls, without OFFER and YIELD.
+ */
+
+/**
+ * struct shmipc_offer - offer this endpoint to a successor
+ *
+ * The holder serves on. One offer at a time.
+ *
+ * @size: sizeof(struct shmipc_offer)
+ * @flags: SHMIPC_OFFER_KEEP: the offer outlives who made it: when its address space ends (exit,
+ *	exec) before COMMIT, the endpoint waits as an orphan for who adopts by this offer's fd. The
+ *	time is cut to orphan_max_ms then.
+ * @adopt: SHMIPC_ADOPT_HOLDER or SHMIPC_ADOPT_EUID
+ * @blob: a segment of this endpoint that LIST will mark for the successor; 0: none
+ * @timeout_ns: until COMMIT, > 0, at most SHMIPC_OFFER_NS_MAX
+ * @cookie: comes back with SHMIPC_CAUSE_OFFER, which needs no enabling
+ * @out_handle: to CLOSE it by, which cancels whoever else has the fd
+ * @out_fd: the offer, O_CLOEXEC. It polls IN while a successor has adopted, HUP when it is over. It
+ *	can be passed through a socket and kept over an exec.
+ *
+ * Errors: EINVAL, EOPNOTSUPP @adopt; ENOENT, EBADF @blob; EBUSY there is an offer; EMFILE, ENFILE;
+ * ENOSPC; ENOMEM; ESTALE.
+ */
+struct shmipc_offer {
+	__u32 size;
+	__u32 flags;
+	__u32 adopt;
+	__u32 blob;
+	__aligned_u64 timeout_ns;
+	__aligned_u64 cookie;
+	__u32 out_handle;
+	__s32 out_fd;
+};
+
+#define SHMIPC_OFFER_KEEP	(1U << 0)
+
+/**
+ * struct shmipc_adopt - begin to take an endpoint over
+ *
+ * Asked with any endpoint of the caller's, whose credentials count. All that COMMIT will need is
+ * charged now; where the holder's user is the same nothing is charged twice.
+ *
+ * @size: sizeof(struct shmipc_adopt)
+ * @flags: 0
+ * @offer_fd: the offer; 0 with a name
+ * @name_len: bytes of @name; 0: by @offer_fd
+ * @name: pointer to a name that the endpoint has in the caller's network namespace
+ * @out_fd: an open file like that of /dev/shmipc, O_CLOEXEC, for the endpoint that is adopted. Its
+ *	anchor comes first. Until COMMIT it serves QUERY, LIST, SEG_INFO, COMMIT, CLOSE of handle 0
+ *	(which gives up) and mmap for reading; EBUSY the rest. It polls IN when COMMIT can be
+ *	called.
+ * @__reserved: 0
+ *
+ * Adopting what the caller holds itself is no error: its older file goes stale by the COMMIT.
+ *
+ * Errors: EBADF no offer; ENOENT no such name; EACCES; EBUSY adopted by another, or neither offered
+ * nor an orphan; ESTALE the offer is over; EDQUOT a cap of the caller's user; EMFILE, ENFILE,
+ * ENOMEM.
+ */
+struct shmipc_adopt {
+	__u32 size;
+	__u32 flags;
+	__s32 offer_fd;
+	__u32 name_len;
+	__aligned_u64 name;
+	__s32 out_fd;
+	__u32 __reserved;
+};
+
+/**
+ * struct shmipc_item - one thing that an endpoint has
+ * @kind: SHMIPC_ITEM_*, which tells what else is set; the rest is 0
+ * @flags: SHMIPC_ITEM_* flags below
+ * @handle: of a segment, listener, session; GRANT: the own segment; SLOT: the session
+ * @slot: GRANT, SLOT
+ * @length: bytes of a segment
+ * @offset: where mmap finds it (SEGMENT, SLOT)
+ * @causes: pending and not taken (LISTENER, SESSION)
+ * @enabled: causes enabled, until WATCH (LISTENER, SESSION)
+ * @count: SEGMENT: grants of it; LISTENER: connections that wait; SESSION: GRANTs and SLOTs
+ * @name_len: LISTENER
+ * @peer: SESSION: who is at the other end now
+ * @name: LISTENER, not terminated
+ */
+struct shmipc_item {
+	__u32 kind;
+	__u32 flags;
+	__u32 handle;
+	__u32 slot;
+	__aligned_u64 length;
+	__aligned_u64 offset;
+	__u32 causes;
+	__u32 enabled;
+	__u32 count;
+	__u32 name_len;
+	struct shmipc_peer peer;
+	__u8 name[64];
+};
+
+#define SHMIPC_ITEM_SEGMENT	1
+#define SHMIPC_ITEM_LISTENER	2
+#define SHMIPC_ITEM_SESSION	3
+#define SHMIPC_ITEM_GRANT	4	/* of a session: granted to the peer */
+#define SHMIPC_ITEM_SLOT	5	/* of a session: granted by the peer */
+
+#define SHMIPC_ITEM_BLOB	(1U << 0)	/* SEGMENT: @blob of the OFFER */
+#define SHMIPC_ITEM_CONNECTOR	(1U << 1)	/* SESSION: it connected; else it accepted */
+#define SHMIPC_ITEM_PENDING	(1U << 2)	/* SESSION: not accepted yet */
+#define SHMIPC_ITEM_PEER_CLOSED	(1U << 3)	/* SESSION: the peer has closed, or refused */
+#define SHMIPC_ITEM_PEER_DIED	(1U << 4)	/* SESSION: by dying */
+#define SHMIPC_ITEM_ZERO	(1U << 5)	/* SESSION: made with ZERO_REVOKED */
+#define SHMIPC_ITEM_FROZEN	(1U << 6)	/* SEGMENT: by SEG_FREEZE */
+#define SHMIPC_ITEM_GIVEN	(1U << 7)	/* SEGMENT, GRANT, SLOT: not taken yet */
+#define SHMIPC_ITEM_TAKEN	(1U << 8)	/* SEGMENT: a peer's now; the handle is left */
+
+/**
+ * struct shmipc_list - what an endpoint has
+ *
+ * For a successor and for the holder. Things that come and go meanwhile may be told or not; after
+ * YIELD only peers change anything.
+ *
+ * @size: sizeof(struct shmipc_list)
+ * @flags: 0
+ * @session: 0: segments, listeners and sessions, by rising handles. A session: its grants, then its
+ *	slots, both by rising numbers
+ * @item_size: sizeof(struct shmipc_item)
+ * @items: pointer to struct shmipc_item[]
+ * @max: room in @items, 1 to SHMIPC_EVENTS_MAX
+ * @cursor: in and out: 0 begins; what comes back goes on, 0: that was all
+ * @out_nr: items written
+ * @out_flags: SHMIPC_LIST_*
+ * @out_remaining_ns: until the offer's deadline or the orphan's end; 0 if there is none
+ *
+ * Errors: EINVAL; ENOENT, EBADF @session; EFAULT; ESTALE.
+ */
+struct shmipc_list {
+	__u32 size;
+	__u32 flags;
+	__u32 session;
+	__u32 item_size;
+	__aligned_u64 items;
+	__u32 max;
+	__u32 cursor;
+	__u32 out_nr;
+	__u32 out_flags;
+	__aligned_u64 out_remaining_ns;
+};
+
+#define SHMIPC_LIST_YIELDED	(1U << 0)	/* the holder has stopped where it meant to */
+#define SHMIPC_LIST_ORPHAN	(1U << 1)	/* the holder has died wherever it was */
+
+/**
+ * struct shmipc_yield - the holder has stopped; the successor may COMMIT
+ *
+ * From here on the holder is served QUERY, LIST, SEG_INFO, and CLOSE of its offer and of handle 0;
+ * EBUSY the rest, also for who waits in SYNC. It keeps its mappings, and must not write: what it
+ * writes until COMMIT takes them away the successor may have seen or not. It waits by polling the
+ * offer's fd for HUP; then the anchor tells MOVED, or LIVE: it goes on.
+ *
+ * @size: sizeof(struct shmipc_yield)
+ * @flags: 0
+ *
+ * Errors: ENOENT no offer; EAGAIN nobody has adopted it; EDQUOT what was made since ADOPT is over a
+ * cap of the successor's user; EBUSY yielded already; ESTALE.
+ */
+struct shmipc_yield {
+	__u32 size;
+	__u32 flags;
+};
+
+/**
+ * struct shmipc_commit - take the endpoint over
+ *
+ * When it returns, the former holder's mappings are gone (a touch is SIGBUS) and this file holds
+ * the endpoint: mmap with PROT_WRITE and MAP_FIXED over what was mapped for reading. Charges have
+ * moved to this endpoint's user (not between memory cgroups: pages stay where they were allocated).
+ * Cookies are 0 (WATCH); each session has CAUSE_PEER_CHANGED pending on both sides (at the peer if
+ * it was enabled), each listener where somebody waits CAUSE_ACCEPT. Where the uid is another now,
+ * sessions whose connector made them with EXPECT_UID are closed instead. It can't be interrupted.
+ *
+ * @size: sizeof(struct shmipc_commit)
+ * @flags: 0
+ *
+ * Errors: ENOENT not asked on the file of an ADOPT; EAGAIN the holder has not yielded; ESTALE the
+ * offer is over. None once it has begun.
+ */
+struct shmipc_commit {
+	__u32 size;
+	__u32 flags;
+};
+
+/**
+ * struct shmipc_watch - name a session or listener anew, and what is wanted of it
+ *
+ * @size: sizeof(struct shmipc_watch)
+ * @flags: 0
+ * @handle: a session or listener
+ * @causes: as in CONNECT, or in BIND. What came while it was not enabled does not come again.
+ * @cookie: comes back in events, pending ones included
+ *
+ * Errors: ENOENT; EBADF a segment or an offer; EOPNOTSUPP @causes; ESTALE.
+ */
+struct shmipc_watch {
+	__u32 size;
+	__u32 flags;
+	__u32 handle;
+	__u32 causes;
+	__aligned_u64 cookie;
+};
+
 /* ---- CLOSE -------------------------------------------------------------- */
 
 /**
@@ -606,7 +861,8 @@ struct shmipc_sync {
  * peer keeps what it mapped until it closes too, charged to its user from now on unless that would
  * be over its cap.
  * Closing a segment drops the owner's right and mappings; peers it was granted or given to keep
- * theirs. Closing a listener refuses who still waits. Closing handle 0 ends the endpoint
+ * theirs. Closing a listener refuses who still waits. Closing an offer cancels it. Closing handle 0
+ * gives up an adoption before its COMMIT; else it ends the endpoint
  * in good order: peers get CAUSE_PEER_CLOSED and not CAUSE_PEER_DIED.
  *
  * @size: sizeof(struct shmipc_close)
@@ -644,7 +900,7 @@ __SHMIPC_ASSERT(sizeof(struct shmipc_seg_revoke) == 16);
 __SHMIPC_ASSERT(sizeof(struct shmipc_seg_freeze) == 16);
 __SHMIPC_ASSERT(sizeof(struct shmipc_seg_give) == 16);
 __SHMIPC_ASSERT(sizeof(struct shmipc_seg_take) == 40);
-__SHMIPC_ASSERT(sizeof(struct shmipc_bind) == 56);
+__SHMIPC_ASSERT(sizeof(struct shmipc_bind) == 64);
 __SHMIPC_ASSERT(sizeof(struct shmipc_peer) == 16);
 __SHMIPC_ASSERT(sizeof(struct shmipc_accept) == 72);
 __SHMIPC_ASSERT(sizeof(struct shmipc_connect) == 80);
@@ -652,6 +908,13 @@ __SHMIPC_ASSERT(sizeof(struct shmipc_notify) == 8);
 __SHMIPC_ASSERT(sizeof(struct shmipc_ready) == 16);
 __SHMIPC_ASSERT(sizeof(struct shmipc_sync) == 88);
 __SHMIPC_ASSERT(sizeof(struct shmipc_close) == 16);
+__SHMIPC_ASSERT(sizeof(struct shmipc_offer) == 40);
+__SHMIPC_ASSERT(sizeof(struct shmipc_adopt) == 32);
+__SHMIPC_ASSERT(sizeof(struct shmipc_item) == 128);
+__SHMIPC_ASSERT(sizeof(struct shmipc_list) == 48);
+__SHMIPC_ASSERT(sizeof(struct shmipc_yield) == 8);
+__SHMIPC_ASSERT(sizeof(struct shmipc_commit) == 8);
+__SHMIPC_ASSERT(sizeof(struct shmipc_watch) == 24);
 
 /* Where the module writes: a field that moves is another ABI, also when the size stays. */
 #define __SHMIPC_AT(name, field, offset) \
@@ -691,6 +954,18 @@ __SHMIPC_AT(sync, out_one, 56);
 __SHMIPC_AT(sync, out_flags, 72);
 __SHMIPC_AT(sync, out_errno, 76);
 __SHMIPC_AT(sync, out_index, 80);
+__SHMIPC_AT(offer, out_handle, 32);
+__SHMIPC_AT(offer, out_fd, 36);
+__SHMIPC_AT(adopt, out_fd, 24);
+__SHMIPC_AT(list, cursor, 28);
+__SHMIPC_AT(list, out_nr, 32);
+__SHMIPC_AT(list, out_flags, 36);
+__SHMIPC_AT(list, out_remaining_ns, 40);
+__SHMIPC_AT(item, length, 16);
+__SHMIPC_AT(item, causes, 32);
+__SHMIPC_AT(item, peer, 48);
+__SHMIPC_AT(item, name, 64);
+__SHMIPC_AT(bind, cookie, 48);
 __SHMIPC_AT(anchor, state, 4);
 __SHMIPC_AT(ready, handle, 8);
 __SHMIPC_AT(ready, causes, 12);

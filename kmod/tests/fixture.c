@@ -2,6 +2,7 @@
 #include <linux/anon_inodes.h>
 #include <linux/capability.h>
 #include <linux/cred.h>
+#include <linux/fdtable.h>
 #include <linux/fcntl.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
@@ -17,6 +18,7 @@
 #define USER_SIZE	(3 * PAGE_SIZE)
 #define ALL_CAUSES	(SHMIPC_CAUSE_USER | SHMIPC_CAUSE_CONNECTED | \
 			 SHMIPC_CAUSE_PEER_CLOSED | SHMIPC_CAUSE_PEER_DIED | \
+			 SHMIPC_CAUSE_PEER_CHANGED | SHMIPC_CAUSE_PEER_LOST | \
 			 SHMIPC_CAUSE_GIVEN | SHMIPC_CAUSE_RETURNED)
 
 /* The address space of the running suite's cases. */
@@ -153,15 +155,34 @@ void shmipc_test_restore(struct kunit *test)
 
 /* ---- files ---- */
 
-struct file *shmipc_test_open_unbound(struct kunit *test)
+/* Room for one that is to be released. */
+static struct file **files_room(struct kunit *test)
 {
 	struct shmipc_test *t = test->priv;
-	struct file *file;
-	int i, err;
+	int i;
 
 	for (i = 0; i < SHMIPC_TEST_FILES && t->files[i]; i++)
 		;
 	KUNIT_ASSERT_LT(test, i, SHMIPC_TEST_FILES);
+	return &t->files[i];
+}
+
+struct file *shmipc_test_file(struct kunit *test, int fd)
+{
+	struct file **room = files_room(test);
+
+	KUNIT_ASSERT_GE(test, fd, 0);
+	*room = fget(fd);
+	KUNIT_ASSERT_NOT_NULL(test, *room);
+	close_fd(fd);
+	return *room;
+}
+
+struct file *shmipc_test_open_unbound(struct kunit *test)
+{
+	struct file *file, **room = files_room(test);
+	int err;
+
 	file = anon_inode_getfile("[shmipc-test]", &shmipc_fops, NULL, O_RDWR);
 	if (IS_ERR(file))
 		return file;
@@ -172,7 +193,7 @@ struct file *shmipc_test_open_unbound(struct kunit *test)
 		__fput_sync(file);
 		return ERR_PTR(err);
 	}
-	t->files[i] = file;
+	*room = file;
 	return file;
 }
 

@@ -3,8 +3,8 @@
  * fixture.h - what the KUnit suites share
  *
  * A case runs in a kernel thread with a user address space, in which it maps and touches memory as
- * a process would. Endpoints are opened on files of their own, so that no device node is needed. All
- * that a case opened is released after it, and then every live counter must be 0 again.
+ * a process would. Endpoints are opened on files of their own, so that no device node is needed.
+ * All that a case opened is released after it, and then every live counter must be 0 again.
  *
  * A suite is included at the end of the source that it tests, and so reaches what is static there.
  */
@@ -53,7 +53,7 @@ void shmipc_test_exit(struct kunit *test);
 /* All of them, for run.h. */
 #define SHMIPC_TEST_SUITES(X)	\
 	X(account) X(handle) X(segment) X(view) X(mapping) X(give) X(ready) X(sync) X(listener) \
-	X(session) X(endpoint)
+	X(session) X(endpoint) X(handover)
 
 #define SHMIPC_TEST_DECLARE(name)	extern struct kunit_suite shmipc_suite_##name;
 SHMIPC_TEST_SUITES(SHMIPC_TEST_DECLARE)
@@ -118,6 +118,9 @@ long shmipc_test_ring(struct kunit *test, struct file *file, u32 session, u32 bi
 u32 shmipc_test_causes(struct kunit *test, struct file *file, u32 handle);
 /* The offset at which @file may map what @session's peer granted as @slot, or -errno. */
 s64 shmipc_test_slot(struct kunit *test, struct file *file, u32 session, u32 slot);
+
+/* What is open as @fd, instead of it: released with the rest, or by shmipc_test_release(). */
+struct file *shmipc_test_file(struct kunit *test, int fd);
 
 void shmipc_test_pair(struct kunit *test, struct shmipc_test_pair *p, const char *name);
 

@@ -262,7 +262,7 @@ static void give_waits(struct kunit *test)
 	scene_open(test, &s, "kunit.waits");
 	giver.side = shmipc_side_get(shmipc_test_ep(s.p.a), s.p.sa);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(giver.side));
-	other.g.ep = shmipc_test_ep(s.p.b);
+	other.g.att = shmipc_test_att(s.p.b);
 	other.g.giver = giver.side;
 	other.g.view = s.grant;
 	down_read(&s.owner->sem);

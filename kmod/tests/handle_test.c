@@ -114,7 +114,7 @@ static void handle_after_the_end(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, shmipc_handle_reserve(ep, &obj.handle), 0);
 	KUNIT_EXPECT_EQ(test, shmipc_test_close(test, file, 0, 0), 0L);
-	KUNIT_EXPECT_EQ(test, shmipc_handle_publish(ep, &obj), -ESTALE);
+	KUNIT_EXPECT_EQ(test, shmipc_handle_publish(ep->att, &obj), -ESTALE);
 	shmipc_handle_unreserve(ep, obj.handle);
 	KUNIT_EXPECT_EQ(test, shmipc_test_segment(test, file, PAGE_SIZE, NULL), (long)-ESTALE);
 }

@@ -168,7 +168,9 @@ static void listener_bind_arguments(struct kunit *test)
 		{ { .mode = 0222, .backlog = 0 }, -EINVAL },
 		{ { .mode = 0222, .backlog = SHMIPC_BACKLOG_MAX + 1 }, -EINVAL },
 		{ { .mode = 0600, .backlog = 1 }, -EINVAL },
-		{ { .mode = 0222, .backlog = 1, .flags = 2 }, -EOPNOTSUPP },
+		{ { .mode = 0222, .backlog = 1, .flags = 4 }, -EOPNOTSUPP },
+		{ { .mode = 0222, .backlog = 1, .adopt = SHMIPC_ADOPT_EUID }, 0 },
+		{ { .mode = 0222, .backlog = 1, .adopt = SHMIPC_ADOPT_HOLDER }, -EOPNOTSUPP },
 		{ { .mode = 0222, .backlog = 1, .causes = 1 }, -EOPNOTSUPP },
 		{ { .mode = 0222, .backlog = 1, .causes = SHMIPC_CAUSE_ACCEPT }, 0 },
 	};

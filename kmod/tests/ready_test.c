@@ -42,12 +42,12 @@ static void ready_causes(struct kunit *test)
 	shmipc_ready_ring(b.ep, &b.source[0], 1, false);
 	shmipc_ready_ring(b.ep, &b.source[0], 4, false);
 	shmipc_ready_ring(b.ep, &b.source[0], 4, false);
-	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep, NULL, ev, SOURCES), 1U);
+	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep->att, NULL, ev, SOURCES), 1U);
 	KUNIT_EXPECT_EQ(test, ev[0].causes, 5U);
 	KUNIT_EXPECT_EQ(test, ev[0].cookie, 100ULL);
 	KUNIT_EXPECT_EQ(test, ev[0].handle, 1000U);
 	/* Taken is gone. */
-	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep, NULL, ev, SOURCES), 0U);
+	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep->att, NULL, ev, SOURCES), 0U);
 	bench_end(&b);
 }
 
@@ -61,11 +61,11 @@ static void ready_order(struct kunit *test)
 	shmipc_ready_ring(b.ep, &b.source[0], 1, false);
 	shmipc_ready_ring(b.ep, &b.source[2], 2, false);
 	shmipc_ready_ring(b.ep, &b.source[1], 1, false);
-	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep, NULL, ev, 2), 2U);
+	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep->att, NULL, ev, 2), 2U);
 	KUNIT_EXPECT_EQ(test, ev[0].handle, 1002U);
 	KUNIT_EXPECT_EQ(test, ev[0].causes, 3U);
 	KUNIT_EXPECT_EQ(test, ev[1].handle, 1000U);
-	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep, NULL, ev, 2), 1U);
+	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep->att, NULL, ev, 2), 1U);
 	KUNIT_EXPECT_EQ(test, ev[0].handle, 1001U);
 	bench_end(&b);
 }
@@ -78,11 +78,11 @@ static void ready_only(struct kunit *test)
 	bench_init(test, &b);
 	shmipc_ready_ring(b.ep, &b.source[0], 1, false);
 	shmipc_ready_ring(b.ep, &b.source[1], 2, false);
-	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep, &b.source[2], ev, 1), 0U);
-	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep, &b.source[1], ev, 1), 1U);
+	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep->att, &b.source[2], ev, 1), 0U);
+	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep->att, &b.source[1], ev, 1), 1U);
 	KUNIT_EXPECT_EQ(test, ev[0].causes, 2U);
-	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep, &b.source[1], ev, 1), 0U);
-	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep, NULL, ev, SOURCES), 1U);
+	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep->att, &b.source[1], ev, 1), 0U);
+	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep->att, NULL, ev, SOURCES), 1U);
 	bench_end(&b);
 }
 
@@ -93,10 +93,10 @@ static void ready_enabled(struct kunit *test)
 
 	bench_init(test, &b);
 	shmipc_ready_ring(b.ep, &b.source[0], SHMIPC_CAUSE_PEER_DIED, false);
-	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep, NULL, ev, SOURCES), 0U);
+	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep->att, NULL, ev, SOURCES), 0U);
 	b.source[1].enabled |= SHMIPC_CAUSE_PEER_DIED;
 	shmipc_ready_ring(b.ep, &b.source[1], SHMIPC_CAUSE_PEER_DIED, false);
-	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep, NULL, ev, SOURCES), 1U);
+	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep->att, NULL, ev, SOURCES), 1U);
 	KUNIT_EXPECT_EQ(test, ev[0].causes, SHMIPC_CAUSE_PEER_DIED);
 	bench_end(&b);
 }
@@ -109,9 +109,9 @@ static void ready_off(struct kunit *test)
 	bench_init(test, &b);
 	shmipc_ready_ring(b.ep, &b.source[0], 1, false);
 	shmipc_ready_off(b.ep, &b.source[0]);
-	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep, NULL, ev, SOURCES), 0U);
+	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep->att, NULL, ev, SOURCES), 0U);
 	shmipc_ready_ring(b.ep, &b.source[0], 1, false);
-	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep, NULL, ev, SOURCES), 0U);
+	KUNIT_EXPECT_EQ(test, shmipc_ready_take(b.ep->att, NULL, ev, SOURCES), 0U);
 	bench_end(&b);
 }
 
@@ -133,7 +133,7 @@ static void ready_anchor(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, anchor->ready, before + 1);
 	shmipc_ready_ring(b.ep, &b.source[1], 1, false);
 	KUNIT_EXPECT_EQ(test, anchor->ready, before + 2);
-	shmipc_ready_take(b.ep, NULL, ev, SOURCES);
+	shmipc_ready_take(b.ep->att, NULL, ev, SOURCES);
 	shmipc_ready_ring(b.ep, &b.source[0], 1, false);
 	KUNIT_EXPECT_EQ(test, anchor->ready, before + 3);
 	bench_end(&b);
@@ -154,12 +154,12 @@ static void ready_untake(struct kunit *test)
 	KUNIT_ASSERT_GT(test, s2, 0L);
 	KUNIT_EXPECT_EQ(test, shmipc_test_ring(test, p.a, p.sa, 1), 0L);
 	KUNIT_ASSERT_GT(test, shmipc_test_accept(test, p.a, p.listener, 0), 0L);
-	KUNIT_ASSERT_EQ(test, shmipc_ready_take(ep, NULL, ev, SOURCES), 2U);
+	KUNIT_ASSERT_EQ(test, shmipc_ready_take(ep->att, NULL, ev, SOURCES), 2U);
 	KUNIT_EXPECT_EQ(test, shmipc_test_ring(test, p.a, p.sa, 2), 0L);
 	before = shmipc_test_att(p.b)->anchor->ready;
 	shmipc_ready_untake(ep, ev, 2);
 	KUNIT_EXPECT_NE(test, shmipc_test_att(p.b)->anchor->ready, before);
-	KUNIT_ASSERT_EQ(test, shmipc_ready_take(ep, NULL, again, SOURCES), 2U);
+	KUNIT_ASSERT_EQ(test, shmipc_ready_take(ep->att, NULL, again, SOURCES), 2U);
 	KUNIT_EXPECT_EQ(test, again[0].handle, p.sb);
 	KUNIT_EXPECT_EQ(test, again[0].causes, 3U);
 	KUNIT_EXPECT_EQ(test, again[1].handle, (u32)s2);
@@ -167,7 +167,7 @@ static void ready_untake(struct kunit *test)
 	/* What was closed in between needs no event. */
 	KUNIT_EXPECT_EQ(test, shmipc_test_close(test, p.b, s2, 0), 0L);
 	shmipc_ready_untake(ep, again, 2);
-	KUNIT_EXPECT_EQ(test, shmipc_ready_take(ep, NULL, again, SOURCES), 1U);
+	KUNIT_EXPECT_EQ(test, shmipc_ready_take(ep->att, NULL, again, SOURCES), 1U);
 	KUNIT_EXPECT_EQ(test, again[0].handle, p.sb);
 }
 
@@ -243,10 +243,10 @@ static void ready_passes_on(struct kunit *test)
 	sleeper_add(&b, &s[1], true);
 	shmipc_ready_pass_on(b.ep);
 	KUNIT_EXPECT_EQ(test, s[0].woken + s[1].woken, 1U);
-	shmipc_ready_take(b.ep, NULL, ev, 1);
+	shmipc_ready_take(b.ep->att, NULL, ev, 1);
 	shmipc_ready_pass_on(b.ep);
 	KUNIT_EXPECT_EQ(test, s[0].woken + s[1].woken, 2U);
-	shmipc_ready_take(b.ep, NULL, ev, 1);
+	shmipc_ready_take(b.ep->att, NULL, ev, 1);
 	shmipc_ready_pass_on(b.ep);
 	KUNIT_EXPECT_EQ(test, s[0].woken + s[1].woken, 2U);
 	sleeper_remove(&b, &s[0]);
@@ -311,7 +311,7 @@ static void ready_concurrent(struct kunit *test)
 	while (atomic_read(&seen[0]) + atomic_read(&seen[1]) < 400 && time_before(jiffies, limit)) {
 		struct shmipc_ready ev;
 
-		if (!shmipc_ready_take(b.ep, NULL, &ev, 1)) {
+		if (!shmipc_ready_take(b.ep->att, NULL, &ev, 1)) {
 			cond_resched();
 			continue;
 		}

@@ -39,7 +39,8 @@
 
 /* Every cause that a session may enable. */
 #define ABI_CAUSES	(SHMIPC_CAUSE_CONNECTED | SHMIPC_CAUSE_PEER_CLOSED | \
-			 SHMIPC_CAUSE_PEER_DIED | SHMIPC_CAUSE_GIVEN | SHMIPC_CAUSE_RETURNED)
+			 SHMIPC_CAUSE_PEER_DIED | SHMIPC_CAUSE_PEER_CHANGED | \
+			 SHMIPC_CAUSE_PEER_LOST | SHMIPC_CAUSE_GIVEN | SHMIPC_CAUSE_RETURNED)
 
 #define must(call)	abi_must((call), #call, __FILE__, __LINE__)
 #define fails(call, err) abi_fails((call), (err), #call, __FILE__, __LINE__)
@@ -296,6 +297,122 @@ static inline struct shmipc_accept abi_accept_arg(uint32_t listener)
 {
 	return (struct shmipc_accept){ .size = sizeof(struct shmipc_accept), .listener = listener,
 		.causes = ABI_CAUSES, .cookie = 0xac };
+}
+
+/* ---- handover ---- */
+
+static inline struct shmipc_offer abi_offer_arg(void)
+{
+	return (struct shmipc_offer){ .size = sizeof(struct shmipc_offer),
+		.adopt = SHMIPC_ADOPT_HOLDER, .timeout_ns = ABI_LIMIT, .cookie = 0x0ffe };
+}
+
+/* The offer's fd, or -errno; with @handle, its handle too. */
+static inline int abi_offer(int fd, uint32_t flags, uint32_t *handle)
+{
+	struct shmipc_offer a = abi_offer_arg();
+	int ret;
+
+	a.flags = flags;
+	ret = abi_ioctl(fd, SHMIPC_IOC_OFFER, &a);
+	if (handle)
+		*handle = a.out_handle;
+	return ret ? ret : a.out_fd;
+}
+
+/* The successor's fd, or -errno. */
+static inline int abi_adopt(int fd, int offer)
+{
+	struct shmipc_adopt a = { .size = sizeof(a), .offer_fd = offer };
+	int ret = abi_ioctl(fd, SHMIPC_IOC_ADOPT, &a);
+
+	return ret ? ret : a.out_fd;
+}
+
+static inline int abi_adopt_name(int fd, const char *name)
+{
+	struct shmipc_adopt a = { .size = sizeof(a), .name = (uintptr_t)name,
+				  .name_len = strlen(name) };
+	int ret = abi_ioctl(fd, SHMIPC_IOC_ADOPT, &a);
+
+	return ret ? ret : a.out_fd;
+}
+
+/* With its anchor; @by is any endpoint of the caller. */
+static inline struct abi_ep abi_ep_adopt(int by, int offer)
+{
+	struct abi_ep ep = { .fd = abi_adopt(by, offer) };
+
+	must(ep.fd);
+	ep.anchor = abi_anchor(ep.fd);
+	assert_non_null(ep.anchor);
+	return ep;
+}
+
+static inline int abi_yield(int fd)
+{
+	struct shmipc_yield a = { .size = sizeof(a) };
+
+	return abi_ioctl(fd, SHMIPC_IOC_YIELD, &a);
+}
+
+static inline int abi_commit(int fd)
+{
+	struct shmipc_commit a = { .size = sizeof(a) };
+
+	return abi_ioctl(fd, SHMIPC_IOC_COMMIT, &a);
+}
+
+static inline int abi_watch(int fd, uint32_t handle, uint32_t causes, uint64_t cookie)
+{
+	struct shmipc_watch a = { .size = sizeof(a), .handle = handle, .causes = causes,
+				  .cookie = cookie };
+
+	return abi_ioctl(fd, SHMIPC_IOC_WATCH, &a);
+}
+
+static inline struct shmipc_list abi_list_arg(struct shmipc_item *items, uint32_t max)
+{
+	return (struct shmipc_list){ .size = sizeof(struct shmipc_list),
+		.item_size = sizeof(*items), .items = (uintptr_t)items, .max = max };
+}
+
+/* All items of the endpoint, or of @session, asked for three at a time. How many. */
+static inline int abi_list(int fd, uint32_t session, struct shmipc_item *items, int max,
+			   uint32_t *flags)
+{
+	struct shmipc_list a = abi_list_arg(items, 3);
+	int n = 0, ret;
+
+	a.session = session;
+	do {
+		assert_true(n + 3 <= max);
+		a.items = (uintptr_t)(items + n);
+		ret = abi_ioctl(fd, SHMIPC_IOC_LIST, &a);
+		if (ret)
+			return ret;
+		n += a.out_nr;
+	} while (a.cursor);
+	if (flags)
+		*flags = a.out_flags;
+	return n;
+}
+
+/* What poll says of @fd within @ms. */
+static inline int abi_poll(int fd, int ms)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return poll(&p, 1, ms) < 0 ? -errno : p.revents;
+}
+
+/* It hangs up, sooner or later, whatever there is to read. */
+static inline void abi_wait_hup(int fd)
+{
+	struct pollfd p = { .fd = fd };
+
+	assert_int_equal(poll(&p, 1, ABI_LIMIT / 1000000), 1);
+	assert_int_equal(p.revents, POLLHUP);
 }
 
 /* ---- SYNC ---- */

@@ -11,22 +11,31 @@ struct sized {
 	const char *name;
 	unsigned long nr;
 	uint32_t size;
+	uint32_t first;	/* size in the first version */
 };
 
+#define SIZED(nr, type)	{ #nr, SHMIPC_IOC_##nr, sizeof(struct type), sizeof(struct type) }
+
 static const struct sized sizes[] = {
-	{ "QUERY", SHMIPC_IOC_QUERY, sizeof(struct shmipc_query) },
-	{ "SYNC", SHMIPC_IOC_SYNC, sizeof(struct shmipc_sync) },
-	{ "CLOSE", SHMIPC_IOC_CLOSE, sizeof(struct shmipc_close) },
-	{ "SEG_CREATE", SHMIPC_IOC_SEG_CREATE, sizeof(struct shmipc_seg_create) },
-	{ "SEG_INFO", SHMIPC_IOC_SEG_INFO, sizeof(struct shmipc_seg_info) },
-	{ "SEG_GRANT", SHMIPC_IOC_SEG_GRANT, sizeof(struct shmipc_seg_grant) },
-	{ "SEG_REVOKE", SHMIPC_IOC_SEG_REVOKE, sizeof(struct shmipc_seg_revoke) },
-	{ "SEG_FREEZE", SHMIPC_IOC_SEG_FREEZE, sizeof(struct shmipc_seg_freeze) },
-	{ "SEG_GIVE", SHMIPC_IOC_SEG_GIVE, sizeof(struct shmipc_seg_give) },
-	{ "SEG_TAKE", SHMIPC_IOC_SEG_TAKE, sizeof(struct shmipc_seg_take) },
-	{ "BIND", SHMIPC_IOC_BIND, sizeof(struct shmipc_bind) },
-	{ "ACCEPT", SHMIPC_IOC_ACCEPT, sizeof(struct shmipc_accept) },
-	{ "CONNECT", SHMIPC_IOC_CONNECT, sizeof(struct shmipc_connect) },
+	SIZED(QUERY, shmipc_query),
+	SIZED(SYNC, shmipc_sync),
+	SIZED(CLOSE, shmipc_close),
+	SIZED(SEG_CREATE, shmipc_seg_create),
+	SIZED(SEG_INFO, shmipc_seg_info),
+	SIZED(SEG_GRANT, shmipc_seg_grant),
+	SIZED(SEG_REVOKE, shmipc_seg_revoke),
+	SIZED(SEG_FREEZE, shmipc_seg_freeze),
+	SIZED(SEG_GIVE, shmipc_seg_give),
+	SIZED(SEG_TAKE, shmipc_seg_take),
+	{ "BIND", SHMIPC_IOC_BIND, sizeof(struct shmipc_bind), 56 },
+	SIZED(ACCEPT, shmipc_accept),
+	SIZED(CONNECT, shmipc_connect),
+	SIZED(OFFER, shmipc_offer),
+	SIZED(ADOPT, shmipc_adopt),
+	SIZED(LIST, shmipc_list),
+	SIZED(YIELD, shmipc_yield),
+	SIZED(COMMIT, shmipc_commit),
+	SIZED(WATCH, shmipc_watch),
 };
 
 /* What a request says to a struct of this size that also asks for what does not exist. */
@@ -53,7 +62,8 @@ static void test_sizes(void **state)
 		fails(call_sized(ep.fd, s, s->size, 0), EOPNOTSUPP);
 		fails(call_sized(ep.fd, s, 0, 0), EINVAL);
 		fails(call_sized(ep.fd, s, 4, 0), EINVAL);
-		fails(call_sized(ep.fd, s, s->size - 1, 0), EINVAL);
+		fails(call_sized(ep.fd, s, s->first - 1, 0), EINVAL);
+		fails(call_sized(ep.fd, s, s->first, 0), EOPNOTSUPP);
 		fails(call_sized(ep.fd, s, s->size + 1, 0), EOPNOTSUPP);
 		fails(call_sized(ep.fd, s, s->size + 1, 1), E2BIG);
 		fails(call_sized(ep.fd, s, s->size + 64, 0), EOPNOTSUPP);
@@ -120,7 +130,7 @@ static void test_unknown_requests(void **state)
 
 	(void)state;
 	for (nr = 0x0a; nr < 0x100; nr++) {
-		if (nr < 0x10 || nr > 0x12)
+		if ((nr < 0x10 || nr > 0x12) && (nr < 0x20 || nr > 0x25))
 			fails(abi_ioctl(ep.fd, SHMIPC_IOC(nr), &q), ENOTTY);
 	}
 	fails(abi_ioctl(ep.fd, _IO(0xe8, 0), &q), ENOTTY);
@@ -304,7 +314,11 @@ static void test_bind(void **state)
 	int c;
 
 	(void)state;
-	a = good, a.flags = 2;
+	a = good, a.flags = 4;
+	refuse(ep.fd, SHMIPC_IOC_BIND, a, EOPNOTSUPP);
+	a = good, a.adopt = SHMIPC_ADOPT_HOLDER;
+	refuse(ep.fd, SHMIPC_IOC_BIND, a, EOPNOTSUPP);
+	a = good, a.adopt = 3;
 	refuse(ep.fd, SHMIPC_IOC_BIND, a, EOPNOTSUPP);
 	a = good, a.causes = SHMIPC_CAUSE_PEER_DIED;
 	refuse(ep.fd, SHMIPC_IOC_BIND, a, EOPNOTSUPP);

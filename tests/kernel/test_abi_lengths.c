@@ -16,6 +16,9 @@ struct world {
 	struct abi_pair p;
 	struct abi_seg spare;	/* of the server, granted to nobody */
 	uint32_t waiting;	/* the connector's session, for ACCEPT */
+	int offer;		/* an offer's file */
+	struct abi_ep next;	/* who adopts, or its file alone */
+	struct abi_ep other;	/* whom it adopts, if not the server */
 	const char *name;	/* what is tried, for the one who reads a failure */
 };
 
@@ -24,6 +27,7 @@ struct world {
  * @name: for messages
  * @nr: of the ioctl
  * @size: of the struct
+ * @first: its size in the first version, if that was another
  * @fill: makes it a good one, with all that it needs
  * @undo: gives back what was made, by it and for it
  * @flags: defined bits of flags
@@ -33,12 +37,13 @@ struct world {
  * @outs: the first word and the number of words that are outputs, pairs
  * @handles: words that are handles, with the kinds that are right
  * @answers: it writes into the struct, from the byte @first_out on
+ * @of_next: asked by who adopts
  * @first_out: see @answers
  */
 struct request {
 	const char *name;
 	unsigned long nr;
-	uint32_t size;
+	uint32_t size, first;
 	void (*fill)(struct world *w, void *arg);
 	void (*undo)(struct world *w, const void *arg, int ret);
 	uint32_t flags, causes, causes_at;
@@ -46,10 +51,10 @@ struct request {
 	uint8_t outs[8];
 	struct {
 		uint8_t word;
-		char kind;	/* 's'egment, 'l'istener, 'c'onnection, '*' any */
+		char kind;	/* 's'egment, 'l'istener, 'c'onnection, 'w': either of these, '*' any */
 		bool optional;
 	} handles[3];
-	bool answers;
+	bool answers, of_next;
 	uint32_t first_out;
 };
 
@@ -278,6 +283,90 @@ static void undo_accept(struct world *w, const void *arg, int ret)
 	must(abi_close(w->p.client.fd, w->waiting, 0));
 }
 
+static void fill_offer(struct world *w, void *arg)
+{
+	(void)w;
+	*(struct shmipc_offer *)arg = abi_offer_arg();
+}
+
+static void undo_offer(struct world *w, const void *arg, int ret)
+{
+	(void)w;
+	if (!ret)
+		close(((const struct shmipc_offer *)arg)->out_fd);
+}
+
+static void fill_adopt(struct world *w, void *arg)
+{
+	struct shmipc_adopt *a = arg;
+
+	w->offer = abi_offer(w->p.client.fd, 0, NULL);
+	must(w->offer);
+	a->offer_fd = w->offer;
+}
+
+static void undo_adopt(struct world *w, const void *arg, int ret)
+{
+	struct shmipc_ready ev;
+
+	if (!ret) {
+		/* The client is told, and then tells nobody else. */
+		must(abi_event(w->p.client.fd, 0, &ev));
+		close(((const struct shmipc_adopt *)arg)->out_fd);
+	}
+	close(w->offer);
+}
+
+static void fill_list(struct world *w, void *arg)
+{
+	static struct shmipc_item items[4];
+
+	(void)w;
+	*(struct shmipc_list *)arg = abi_list_arg(items, 4);
+}
+
+static void fill_yield(struct world *w, void *arg)
+{
+	struct shmipc_ready ev;
+
+	(void)arg;
+	w->offer = abi_offer(w->p.server.fd, 0, NULL);
+	must(w->offer);
+	w->next.fd = abi_adopt(w->p.client.fd, w->offer);
+	must(w->next.fd);
+	must(abi_event(w->p.server.fd, 0, &ev));
+}
+
+static void undo_yield(struct world *w, const void *arg, int ret)
+{
+	(void)arg, (void)ret;
+	close(w->next.fd);
+	close(w->offer);
+}
+
+static void fill_commit(struct world *w, void *arg)
+{
+	(void)arg;
+	w->other = abi_ep_open();
+	w->offer = abi_offer(w->other.fd, 0, NULL);
+	must(w->offer);
+	w->next = abi_ep_adopt(w->p.client.fd, w->offer);
+	must(abi_yield(w->other.fd));
+}
+
+static void undo_commit(struct world *w, const void *arg, int ret)
+{
+	(void)arg, (void)ret;
+	abi_ep_close(&w->next);
+	abi_ep_close(&w->other);
+	close(w->offer);
+}
+
+static void fill_watch(struct world *w, void *arg)
+{
+	((struct shmipc_watch *)arg)->handle = w->p.at_server;
+}
+
 #define WORD(type, field)	(offsetof(struct type, field) / 4)
 #define OUTS(type, from, last)	WORD(type, from), \
 	(offsetof(struct type, last) + sizeof(((struct type *)0)->last)) / 4 - WORD(type, from)
@@ -318,8 +407,8 @@ static const struct request requests[] = {
 	  .flags = SHMIPC_TAKE_REFUSE, .reserved = { WORD(shmipc_seg_take, __reserved) },
 	  .outs = { OUTS(shmipc_seg_take, out_length, out_handle) },
 	  .handles = { { WORD(shmipc_seg_take, session), 'c', false } } },
-	{ REQUEST(BIND, shmipc_bind, fill_bind, undo_bind), .answers = true,
-	  .flags = SHMIPC_BIND_OWNER,
+	{ REQUEST(BIND, shmipc_bind, fill_bind, undo_bind), .answers = true, .first = 56,
+	  .flags = SHMIPC_BIND_OWNER | SHMIPC_BIND_FRESH,
 	  .reserved = { WORD(shmipc_bind, uid), WORD(shmipc_bind, gid) },
 	  .causes = SHMIPC_CAUSE_ACCEPT, .causes_at = WORD(shmipc_bind, causes),
 	  .outs = { OUTS(shmipc_bind, out_handle, out_handle) } },
@@ -338,6 +427,20 @@ static const struct request requests[] = {
 	  .causes = ABI_CAUSES | SHMIPC_CAUSE_USER, .causes_at = WORD(shmipc_connect, causes),
 	  .outs = { OUTS(shmipc_connect, out_session, out_peer) },
 	  .handles = { { WORD(shmipc_connect, segment), 's', true } } },
+	{ REQUEST(OFFER, shmipc_offer, fill_offer, undo_offer), .answers = true,
+	  .flags = SHMIPC_OFFER_KEEP, .outs = { OUTS(shmipc_offer, out_handle, out_fd) },
+	  .handles = { { WORD(shmipc_offer, blob), 's', true } } },
+	{ REQUEST(ADOPT, shmipc_adopt, fill_adopt, undo_adopt), .answers = true,
+	  .reserved = { WORD(shmipc_adopt, __reserved), WORD(shmipc_adopt, name) },
+	  .outs = { OUTS(shmipc_adopt, out_fd, out_fd) } },
+	{ REQUEST(LIST, shmipc_list, fill_list, nothing_to_undo), .answers = true,
+	  .outs = { OUTS(shmipc_list, out_nr, out_remaining_ns) },
+	  .handles = { { WORD(shmipc_list, session), 'c', true } } },
+	{ REQUEST(YIELD, shmipc_yield, fill_yield, undo_yield) },
+	{ REQUEST(COMMIT, shmipc_commit, fill_commit, undo_commit), .of_next = true },
+	{ REQUEST(WATCH, shmipc_watch, fill_watch, nothing_to_undo),
+	  .causes = ABI_CAUSES | SHMIPC_CAUSE_USER, .causes_at = WORD(shmipc_watch, causes),
+	  .handles = { { WORD(shmipc_watch, handle), 'w', false } } },
 };
 
 #define each_request(r) \
@@ -368,7 +471,7 @@ static void wrong(struct world *w, const struct request *r, int ret, int expecte
 static void attempt_at(struct world *w, const struct request *r, void *arg, int expected)
 {
 	struct abi_counts before = abi_counts();
-	int ret = abi_ioctl(w->p.server.fd, r->nr, arg);
+	int ret = abi_ioctl(r->of_next ? w->next.fd : w->p.server.fd, r->nr, arg);
 
 	if (ret != -expected)
 		wrong(w, r, ret, expected);
@@ -439,10 +542,12 @@ static void try_tail(struct world *w, const struct request *r, uint32_t size, ui
 static void lengths(struct world *w, const struct request *r)
 {
 	static const uint32_t too_long[] = { 4097, 8192, 0x80000000, ~0U };
+	uint32_t least = r->first ? r->first : r->size;
 	uint32_t i;
 
-	for (i = 0; i < r->size; i += i < r->size - 8 ? 4 : 1)
+	for (i = 0; i < least; i += i < least - 8 ? 4 : 1)
 		try_length(w, r, i, EINVAL);
+	try_length(w, r, least, 0);
 	try_length(w, r, r->size, 0);
 	for (i = 1; i <= 9; i++)
 		try_length(w, r, r->size + i, 0);
@@ -544,9 +649,9 @@ static void handles(struct world *w, const struct request *r)
 		try_handle(w, r, word, 0, r->handles[i].optional ? 0 : ENOENT);
 		if (kind != 's')
 			try_handle(w, r, word, p->server_seg.handle, EBADF);
-		if (kind != 'l')
+		if (kind != 'l' && kind != 'w')
 			try_handle(w, r, word, p->listener, EBADF);
-		if (kind != 'c')
+		if (kind != 'c' && kind != 'w')
 			try_handle(w, r, word, p->at_server, EBADF);
 	}
 }
