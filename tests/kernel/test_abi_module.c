@@ -157,6 +157,30 @@ static void test_dead_endpoint(void **state)
 	expect_free();
 }
 
+/* No process has anything of it any more: what an orphan keeps is its own. */
+static void bind_and_die(void *unused)
+{
+	struct shmipc_bind b = abi_bind_arg(NAME);
+	struct abi_ep ep = abi_ep_open();
+
+	(void)unused;
+	abi_seg_new(ep.fd, 4 * ABI_PAGE);
+	b.orphan_ms = ABI_LIMIT / 1000000;
+	must(abi_ioctl(ep.fd, SHMIPC_IOC_BIND, &b));
+	kill(getpid(), SIGKILL);
+}
+
+static void test_orphan(void **state)
+{
+	(void)state;
+	assert_int_equal(abi_reap(abi_spawn(bind_and_die, NULL)), 128 + SIGKILL);
+	expect_held();
+	assert_int_equal(abi_counter("pages"), 4);
+	assert_int_equal(abi_counter("attachments_live"), 0);
+	abi_param("orphan_max_ms", 0, NULL);
+	expect_free();
+}
+
 /* ---- unloading against opening ---- */
 
 #define UNLOADS	5
@@ -241,6 +265,7 @@ static const struct CMUnitTest tests[] = {
 	module_test(test_live_endpoint),
 	module_test(test_mapping_alone),
 	module_test(test_dead_endpoint),
+	module_test(test_orphan),
 	module_test(test_unload_races_open),
 };
 
