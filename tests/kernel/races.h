@@ -16,6 +16,9 @@ struct ring {
 	uint32_t listener, at_server, at_client;
 	uint64_t offset, length;	/* of the server's segment, at the client */
 	volatile uint8_t *map;		/* there, or NULL */
+	struct abi_ep next;		/* who adopts the server */
+	int offer;			/* its file, if there is one */
+	uint32_t offered;		/* its handle */
 };
 
 typedef int (*operation)(struct ring *r);
@@ -257,6 +260,73 @@ static int client_maps_anchor_too(struct ring *r)
 	return abi_map(r->client.fd, 0, ABI_PAGE, PROT_READ, &r->map);
 }
 
+static int server_offers(struct ring *r)
+{
+	int fd = abi_offer(r->server.fd, 0, NULL);
+
+	if (fd < 0)
+		return fd;
+	/* Not closed before the other one has tried. */
+	r->offer = fd;
+	return 0;
+}
+
+static int somebody_adopts(struct ring *r)
+{
+	int fd = abi_adopt(r->client.fd, r->offer);
+
+	if (fd < 0)
+		return fd;
+	/* Not closed before the other one has tried. */
+	r->next.fd = fd;
+	return 0;
+}
+
+static int server_yields(struct ring *r)
+{
+	return abi_yield(r->server.fd);
+}
+
+static int next_commits(struct ring *r)
+{
+	return abi_commit(r->next.fd);
+}
+
+static int next_lists(struct ring *r)
+{
+	struct shmipc_item items[8];
+	struct shmipc_list a = abi_list_arg(items, 8);
+
+	return abi_ioctl(r->next.fd, SHMIPC_IOC_LIST, &a);
+}
+
+static int next_gives_up(struct ring *r)
+{
+	return abi_close(r->next.fd, 0, 0);
+}
+
+static int next_unmaps_anchor(struct ring *r)
+{
+	return unmap_anchor(&r->next);
+}
+
+static int server_cancels(struct ring *r)
+{
+	return abi_close(r->server.fd, r->offered, 0);
+}
+
+static int server_ends(struct ring *r)
+{
+	return abi_close(r->server.fd, 0, 0);
+}
+
+static int server_creates(struct ring *r)
+{
+	struct abi_seg seg;
+
+	return abi_seg_create(r->server.fd, 1, &seg);
+}
+
 /* Of the process that has it: its own. */
 static int exits(struct ring *r)
 {
@@ -386,8 +456,53 @@ static void prepare_file_and_name(struct ring *r)
 	prepare_file(r);
 }
 
+static void prepare_offer(struct ring *r)
+{
+	prepare_session(r);
+	r->offer = abi_offer(r->server.fd, 0, &r->offered);
+	must(r->offer);
+}
+
+static void prepare_adopted(struct ring *r)
+{
+	struct shmipc_ready ev;
+
+	prepare_offer(r);
+	r->next = abi_ep_adopt(r->client.fd, r->offer);
+	must(abi_event(r->server.fd, 0, &ev));
+}
+
+static void prepare_yielded(struct ring *r)
+{
+	prepare_adopted(r);
+	must(server_yields(r));
+}
+
+/* The server's own mapping, not touched yet. */
+static void prepare_writer(struct ring *r)
+{
+	prepare_yielded(r);
+	r->length = r->seg.length;
+	must(abi_map(r->server.fd, r->seg.offset, r->length, PROT_READ | PROT_WRITE, &r->map));
+}
+
+static void prepare_pause_grant(struct ring *r)
+{
+	prepare_grant(r);
+	r->offer = abi_offer(r->server.fd, 0, &r->offered);
+	must(r->offer);
+	r->next = abi_ep_adopt(r->client.fd, r->offer);
+	must(server_yields(r));
+}
+
 static void ring_close(struct ring *r)
 {
+	if (r->offer > 0)
+		close(r->offer);
+	if (r->next.anchor)
+		munmap((void *)r->next.anchor, ABI_PAGE);
+	if (r->next.fd > 0)
+		close(r->next.fd);
 	if (r->map)
 		munmap((void *)r->map, r->length);
 	if (r->client.fd >= 0)

@@ -124,6 +124,10 @@ struct scene {
 	struct abi_seg spare;	/* of the server, granted to nobody */
 	uint32_t handle;	/* what was prepared */
 	int fd;
+	int offer;		/* an offer's file */
+	struct abi_ep next;	/* who adopts */
+	struct abi_ep other;	/* whom, if not the server */
+	struct shmipc_item items[8];
 	void *map;
 	union {
 		struct shmipc_query query;
@@ -404,6 +408,89 @@ static void undo_close(struct scene *s, int ret)
 		must(run_close(s));
 }
 
+static int run_offer(struct scene *s)
+{
+	s->offer = abi_offer(s->p.server.fd, 0, NULL);
+	return s->offer < 0 ? s->offer : 0;
+}
+
+static void undo_offer(struct scene *s, int ret)
+{
+	if (!ret)
+		close(s->offer);
+}
+
+static void prepare_adopt(struct scene *s)
+{
+	must(run_offer(s));
+}
+
+static int run_adopt(struct scene *s)
+{
+	s->fd = abi_adopt(s->p.client.fd, s->offer);
+	return s->fd < 0 ? s->fd : 0;
+}
+
+static void undo_adopt(struct scene *s, int ret)
+{
+	if (!ret)
+		close(s->fd);
+	close(s->offer);
+}
+
+static int run_list(struct scene *s)
+{
+	struct shmipc_list a = abi_list_arg(s->items, 8);
+
+	return abi_ioctl(s->p.server.fd, SHMIPC_IOC_LIST, &a);
+}
+
+static void prepare_yield(struct scene *s)
+{
+	must(run_offer(s));
+	must(run_adopt(s));
+}
+
+static int run_yield(struct scene *s)
+{
+	return abi_yield(s->p.server.fd);
+}
+
+static void undo_yield(struct scene *s, int ret)
+{
+	(void)ret;
+	undo_adopt(s, 0);
+}
+
+static void prepare_commit(struct scene *s)
+{
+	s->other = abi_ep_open();
+	s->offer = abi_offer(s->other.fd, 0, NULL);
+	must(s->offer);
+	s->next = abi_ep_adopt(s->p.client.fd, s->offer);
+	must(abi_yield(s->other.fd));
+}
+
+static int run_commit(struct scene *s)
+{
+	return abi_commit(s->next.fd);
+}
+
+static void undo_commit(struct scene *s, int ret)
+{
+	/* What was refused can be asked again: nothing had begun. */
+	if (ret)
+		must(run_commit(s));
+	abi_ep_close(&s->next);
+	abi_ep_close(&s->other);
+	close(s->offer);
+}
+
+static int run_watch(struct scene *s)
+{
+	return abi_watch(s->p.server.fd, s->p.at_server, ABI_CAUSES, 0xac);
+}
+
 static int run_map(struct scene *s)
 {
 	s->map = mmap(NULL, s->p.server_seg.length, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -486,6 +573,12 @@ static const struct call calls[] = {
 	{ "ACCEPT", prepare_accept, run_accept, undo_accept, .allocates = true },
 	{ "SYNC", prepare_sync, run_sync, undo_sync, .allocates = true },
 	{ "CLOSE", prepare_close, run_close, undo_close, .allocates = false },
+	{ "OFFER", NULL, run_offer, undo_offer, .allocates = true },
+	{ "ADOPT", prepare_adopt, run_adopt, undo_adopt, .allocates = true },
+	{ "LIST", NULL, run_list, NULL, .allocates = false },
+	{ "YIELD", prepare_yield, run_yield, undo_yield, .allocates = false },
+	{ "COMMIT", prepare_commit, run_commit, undo_commit, .allocates = false },
+	{ "WATCH", NULL, run_watch, NULL, .allocates = false },
 	{ "mmap", NULL, run_map, undo_map, .allocates = true },
 	{ "fault", prepare_fault, run_fault, undo_fault, .allocates = true, .retried = true },
 	{ "poll", NULL, run_poll, NULL, .allocates = false },

@@ -24,6 +24,7 @@ static const char *const names[] = { "fuzz:a", "fuzz:b" };
 static struct {
 	int fd[2];
 	void *anchor[2];
+	volatile int offer, next;	/* of a handover under way, or -1 */
 	volatile uint32_t recent[2][KINDS][HANDLES];
 	volatile uint32_t calls, good;
 } my;
@@ -223,6 +224,56 @@ static int fuzz_touch(struct state *s)
 	return ret;
 }
 
+/* A step of a handover between the two, in whatever state it is. */
+static int fuzz_handover(struct state *s)
+{
+	struct shmipc_bind b = abi_bind_arg(names[pick(s, 2)]);
+	struct shmipc_item items[4];
+	struct shmipc_list l = abi_list_arg(items, 4);
+	int fd = any_fd(s), ret = 0, i = s->ep;
+
+	switch (pick(s, 8)) {
+	case 0:
+		ret = abi_offer(fd, pick(s, 2), NULL);
+		if (ret >= 0 && my.offer >= 0)
+			close(ret);
+		else if (ret >= 0)
+			my.offer = ret;
+		return ret;
+	case 1:
+		ret = pick(s, 2) ? abi_adopt(fd, my.offer) : abi_adopt_name(fd, names[pick(s, 2)]);
+		if (ret < 0)
+			return ret;
+		if (my.next >= 0)
+			close(my.next);
+		my.next = ret;
+		abi_anchor(ret);
+		return ret;
+	case 2:
+		return abi_yield(fd);
+	case 3:
+		ret = abi_commit(my.next);
+		if (!ret && pick(s, 2))
+			dup3(my.next, my.fd[i], O_CLOEXEC);
+		return ret;
+	case 4:
+		i = my.offer;
+		my.offer = -1;
+		return close(i);
+	case 5:
+		l.session = pick(s, 2) ? any(s, SESSION) : 0;
+		return abi_ioctl(pick(s, 2) ? fd : my.next, SHMIPC_IOC_LIST, &l);
+	case 6:
+		return abi_watch(fd, any(s, SESSION), ABI_CAUSES, 1);
+	default:
+		b.adopt = SHMIPC_ADOPT_EUID;
+		b.orphan_ms = pick(s, 300);
+		b.flags = pick(s, 2) * SHMIPC_BIND_FRESH;
+		ret = abi_ioctl(fd, SHMIPC_IOC_BIND, &b);
+		return remember(s, ret, LISTENER, b.out_handle);
+	}
+}
+
 static int fuzz_reopen(struct state *s)
 {
 	int i = pick(s, 2), fd;
@@ -244,6 +295,7 @@ static int (*const steps[])(struct state *s) = {
 	fuzz_create, fuzz_create, fuzz_close, fuzz_bind, fuzz_connect, fuzz_connect, fuzz_accept,
 	fuzz_accept, fuzz_grant, fuzz_revoke, fuzz_sync, fuzz_sync, fuzz_map, fuzz_map, fuzz_unmap,
 	fuzz_touch, fuzz_reopen, fuzz_freeze, fuzz_give, fuzz_give, fuzz_take, fuzz_take,
+	fuzz_handover, fuzz_handover,
 };
 
 static void *fuzz_thread(void *arg)
@@ -269,6 +321,7 @@ static void fuzz_process(void *arg)
 	uintptr_t seed = (uintptr_t)arg, i;
 	pthread_t thread;
 
+	my.offer = my.next = -1;
 	for (i = 0; i < 2; i++) {
 		my.fd[i] = abi_open_raw();
 		if (my.fd[i] < 0)
@@ -318,6 +371,10 @@ static void test_fuzz(void **state)
 		      abi_counter("sessions_total"), abi_counter("grants_total"),
 		      abi_counter("revokes_total"), abi_counter("faults_total"),
 		      abi_counter("doorbells_total"));
+	print_message("offers %ld, adoptions %ld, commits %ld, orphans %ld, expiries %ld\n",
+		      abi_counter("offers_total"), abi_counter("adoptions_total"),
+		      abi_counter("commits_total"), abi_counter("orphans_total"),
+		      abi_counter("expiries_total"));
 	assert_true(killed > 0);
 	assert_true(abi_counter("revokes_total") > 0 && abi_counter("doorbells_total") > 0);
 	assert_true(abi_counter("faults_total") > 0);
