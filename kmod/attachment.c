@@ -120,7 +120,8 @@ int shmipc_attachment_release(struct file *file)
 	held = ep->att == att && shmipc_endpoint_ending(ep);
 	spin_unlock(&ep->ready_lock);
 	if (held) {
-		wait_for_completion(&ep->over);
+		/* Its own reference included: nothing is counted any more when the file is gone. */
+		flush_work(&ep->death);
 		spin_lock(&ep->ready_lock);
 		ep->att = NULL;
 		spin_unlock(&ep->ready_lock);
