@@ -81,10 +81,10 @@ struct stream_record {
 	uint64_t sent;		/* payload bytes published; behind by one frame at most */
 	uint64_t consumed;	/* payload bytes that were taken or dropped, in order */
 	uint64_t tag;		/* reserved for a word of the application: 0 */
-	uint32_t unfinished;	/* the last frame had FRAME_F_MORE; says so a frame too long at most */
+	uint32_t unfinished;	/* RECORD_*; of the last frame, or of the one that was to come */
 	uint32_t code;		/* of RECORD_RESET */
 	uint64_t end;		/* RECORD_END(): the peer's direction, if it ended and that was seen */
-	uint64_t holder;	/* RECORD_CHANGE(RECORD_WAITING..., seq of the frame that opened it) */
+	uint64_t holder;	/* RECORD_CHANGE() of RECORD_WAITING to RECORD_CLOSED */
 };
 
 /*
@@ -101,10 +101,15 @@ struct stream_record {
 #define RECORD_FINISHED	2	/* this side sent its FIN */
 #define RECORD_RESET	3	/* this side sent its RESET */
 
-/* Who has a stream that is not free. */
-#define RECORD_WAITING	1	/* nobody yet: the peer opened it, it waits for accept */
-#define RECORD_HELD	2	/* the application */
-#define RECORD_CLOSED	3	/* nobody any more */
+/* Who has a stream that is not free, and in the place of a seq: */
+#define RECORD_WAITING	1	/* nobody yet, it waits for accept; the frame that opened it */
+#define RECORD_HELD	2	/* the application; the position that one which died had reached */
+#define RECORD_CLOSED	3	/* nobody any more; 0 */
+
+/* Was the last frame the last one of its message? */
+#define RECORD_WHOLE	0
+#define RECORD_PART	1	/* it had FRAME_F_MORE */
+#define RECORD_CUT	2	/* it had; a successor told the peer that no more will come */
 
 /* How the peer's direction ended: 0, FRAME_FIN, or FRAME_RESET with its code. */
 #define RECORD_END(kind, code)	((uint64_t)(kind) << 32 | (uint32_t)(code))

@@ -46,21 +46,19 @@ static struct rx_node *take_head(struct shmipc_stream *st)
 	return node;
 }
 
-/* Tells, once, that a message was cut. What the frame itself brings comes next. Releases rx.lock. */
-static int report_cut(struct shmipc_stream *st)
+/*
+ * Passes what is at the head of a message that was cut. The application is told, once, if it has a
+ * part: -ECANCELED, else 0. Releases rx.lock.
+ */
+static int pass_cut(struct shmipc_stream *st)
 {
 	struct shmipc_session *s = st->session;
-	struct rx_node *node = st->head;
-	bool ring = false;
+	bool told = false, ring = rx_pass_cut(s, st, &told);
 
-	node->flags &= ~FRAME_F_ABORT;
-	st->mid = false;
-	if (node->kind == FRAME_OPEN)
-		ring = rx_return(s, take_head(st));
 	unlock(&s->rx.lock);
 	if (ring)
 		session_ring(s, BELL_SPACE);
-	return -ECANCELED;
+	return told ? -ECANCELED : 0;
 }
 
 /* Waits until there is a frame (1, rx.lock held), or the end (0) or an error (no lock held). */
@@ -75,8 +73,12 @@ static int wait_frame(struct shmipc_stream *st, int64_t timeout_ns)
 		return -EPERM;
 	for (;;) {
 		lock(&s->rx.lock);
-		if (st->head && st->head->flags & FRAME_F_ABORT)
-			return report_cut(st);
+		if (st->head && st->head->flags & (FRAME_F_ABORT | NODE_CUT)) {
+			err = pass_cut(st);
+			if (err)
+				return err;
+			continue;
+		}
 		if (st->head && st->head->kind != FRAME_FIN)
 			return 1;
 		if (st->head) {
@@ -108,8 +110,9 @@ static int wait_frame(struct shmipc_stream *st, int64_t timeout_ns)
 /* Is the next frame in the queue the next part? After an adoption some may have been returned. */
 static bool goes_on(const struct shmipc_stream *st, const struct rx_node *node)
 {
-	return st->head && st->head->kind != FRAME_FIN && !(st->head->flags & FRAME_F_ABORT) &&
-	       st->head->position == node->position + node->length;
+	return st->head && st->head->kind != FRAME_FIN &&
+	       !(st->head->flags & (FRAME_F_ABORT | NODE_CUT)) &&
+	       st->head->position == node->position + node->length && !st->head->taken;
 }
 
 int shmipc_peek(struct shmipc_stream *st, struct shmipc_message *message, int64_t timeout_ns)

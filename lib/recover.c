@@ -26,7 +26,7 @@ static bool record_sane(const struct shmipc_session *s, const struct stream_reco
 	       (seq <= s->tx.next || seq == RECORD_OWED) &&
 	       holder >= RECORD_WAITING && holder <= RECORD_CLOSED &&
 	       (holder != RECORD_WAITING || (slot & 1) != s->role) &&
-	       (!end || end == FRAME_FIN || end == FRAME_RESET) && record->unfinished <= 1;
+	       (!end || end == FRAME_FIN || end == FRAME_RESET) && record->unfinished <= RECORD_CUT;
 }
 
 /* Streams wait for accept in the order in which the peer opened them. */
@@ -58,8 +58,7 @@ static void rebuild_stream(struct shmipc_session *s, struct shmipc_stream *st,
 	else if (holder == RECORD_WAITING)
 		wait_for_accept(s, st);
 	st->rx_position = record->consumed;
-	/* What was taken may have been the first part of a message: nobody knows. */
-	st->mid = record->consumed;
+	st->resumed = record->consumed;
 	st->tx_position = record->sent;
 	st->opened = record->sent || (RECORD_SEQ(record->change) && !owed);
 	st->fin_sent = state == RECORD_FINISHED;
@@ -272,6 +271,13 @@ static void settle_own(struct shmipc_session *s)
 
 	for (uint32_t i = 0; i < s->recovered->nr_stale; i++)
 		store_relaxed(&tx->live_table[s->recovered->stale[i]].seq, 0);
+	for (uint32_t slot = 0; s->recovered->crashed && slot < s->nr_streams; slot++) {
+		struct stream_record *record = &tx->records[slot];
+
+		if (s->streams[slot] && s->streams[slot]->visible)
+			store_relaxed(&record->holder,
+				      RECORD_CHANGE(RECORD_HELD, record->consumed));
+	}
 	list_for_each_safe(pos, n, &tx->owing) {
 		struct shmipc_stream *st = container_of(pos, struct shmipc_stream, owing);
 
@@ -308,17 +314,22 @@ static int give_back(struct shmipc_session *s, const struct frame *frame, bool *
 	return 0;
 }
 
-/* What the predecessor's program had of it. */
+/*
+ * What the predecessors' programs had of it. Of one that died it may be anything that was taken,
+ * and what such a one had is marked until it is returned, whoever hands it on.
+ */
 static void mark(struct shmipc_session *s, struct shmipc_stream *st, struct rx_node *node,
 		 uint64_t consumed)
 {
+	uint64_t died_at = RECORD_SEQ(s->tx.records[st->slot].holder);
 	int64_t had = consumed - node->position;
 
 	if (node->stream != st || had <= 0)
 		return;
 	if ((uint64_t)had >= node->length)
 		node->flags |= NODE_BEHIND;
-	if (s->recovered->crashed)
+	/* The record has 56 bits of a position. */
+	if (st->visible && (int64_t)((node->position - died_at) << 8) < 0)
 		node->flags |= NODE_REDELIVERED;
 	else if ((uint64_t)had < node->length)
 		node->taken = had;
@@ -392,6 +403,21 @@ static int deliver_all(struct shmipc_session *s, bool *ring)
 	return err;
 }
 
+/*
+ * The rest of its message died with the owner. The peer is told now, and again by the frame that begins
+ * the next message: then also a successor of the peer sees where that is.
+ */
+static void cut_message(struct shmipc_session *s, struct shmipc_stream *st,
+			struct stream_record *record)
+{
+	st->first |= FRAME_F_ABORT;
+	/* A FIN that is owed tells it itself. */
+	if (record->unfinished == RECORD_CUT || st->fin_sent || !tx_control(s, st, FRAME_OPEN))
+		return;
+	st->first |= FRAME_F_ABORT;
+	store_release(&record->unfinished, RECORD_CUT);
+}
+
 /* Messages whose rest died with the owner are closed; so are streams that it was closing. */
 static void end_halves(struct shmipc_session *s)
 {
@@ -404,12 +430,9 @@ static void end_halves(struct shmipc_session *s)
 			continue;
 		over = st->reset_sent || st->reset_received ||
 		       (st->fin_sent && list_empty(&st->owing));
-		if (s->recovered->crashed && record->unfinished && st->opened && !over) {
-			st->first |= FRAME_F_ABORT;
-			/* A FIN that is owed tells it itself. */
-			if (!st->fin_sent && tx_control(s, st, FRAME_OPEN))
-				store_release(&record->unfinished, 0);
-		}
+		if (st->opened && !over && (record->unfinished == RECORD_CUT ||
+		    (record->unfinished == RECORD_PART && s->recovered->crashed)))
+			cut_message(s, st, record);
 		if (!st->handle && !over && !st->fin_sent &&
 		    (st->opened || (slot & 1) != s->role))
 			tx_control(s, st, FRAME_FIN);
@@ -440,6 +463,9 @@ void recover_resume(struct shmipc_session *s, uint32_t causes)
 		finish_recovery(s);
 	recover_forget(s);
 	session_begin(s, causes);
+	if (err == -EBADMSG)
+		log_warn("session with pid %u: what it sent does not go on from what was returned",
+			 s->peer.pid);
 	if (err)
 		session_fail(s, err);
 	/* Both ends ring once: whatever either waited for may have come in between. */

@@ -200,28 +200,52 @@ static bool drop_queue(struct shmipc_session *s, struct shmipc_stream *st)
 }
 
 /*
- * The message that was begun will have no end. Its parts that nobody saw are dropped; if the
- * application has others, @node tells it at its turn, else nobody need know. True: ring the peer.
+ * The message that ends at @position will have no end: its parts are not to be read. One of another
+ * message, whose rest a predecessor returned, does not reach it.
  */
-static bool cut_message(struct shmipc_session *s, struct shmipc_stream *st, struct rx_node *node)
+static void mark_cut(struct shmipc_stream *st, uint64_t position)
 {
-	struct rx_node **from = &st->head, *part;
+	struct rx_node *from = st->head;
+
+	for (struct rx_node *node = st->head; node; node = node->next) {
+		uint64_t next = node->next ? node->next->position : position;
+
+		if (!(node->flags & FRAME_F_MORE) || node->position + node->length != next)
+			from = node->next;
+	}
+	for (; from; from = from->next)
+		from->flags |= NODE_CUT;
+}
+
+/* Only where the reader has come, for a successor could not tell what was dropped ahead of it. */
+bool rx_pass_cut(struct shmipc_session *s, struct shmipc_stream *st, bool *told)
+{
+	struct rx_node *node;
 	bool ring = false;
 
-	for (struct rx_node **pos = from; *pos; pos = &(*pos)->next)
-		if (!((*pos)->flags & FRAME_F_MORE))
-			from = &(*pos)->next;
-	part = *from;
-	if (from != &st->head || (!st->mid && (!part || !part->taken)))
-		node->flags &= ~FRAME_F_ABORT;
-	*from = NULL;
-	st->tail = from;
-	while (part) {
-		struct rx_node *next = part->next;
-
-		ring |= drop_node(s, st, part, 0);
-		part = next;
+	/* Has the application a part, or may a predecessor's have had one? */
+	while ((node = st->head) && node->flags & NODE_CUT) {
+		st->mid |= node->taken || node->flags & (NODE_BEHIND | NODE_REDELIVERED) ||
+			   (st->resumed && node->position == st->resumed);
+		st->head = node->next;
+		ring |= drop_node(s, st, node, 0);
 	}
+	if (node && node->flags & FRAME_F_ABORT) {
+		st->mid |= st->resumed && node->position == st->resumed;
+		if (told)
+			*told = st->mid;
+		if (told || !st->mid) {
+			st->mid = false;
+			/* What it brings itself, if it brings anything, is to be read. */
+			node->flags &= ~FRAME_F_ABORT;
+			if (node->kind == FRAME_OPEN) {
+				st->head = node->next;
+				ring |= drop_node(s, st, node, 0);
+			}
+		}
+	}
+	if (!st->head)
+		st->tail = &st->head;
 	return ring;
 }
 
@@ -273,19 +297,21 @@ static int deliver(struct shmipc_session *s, struct shmipc_stream *st, const str
 	node->stream = st;
 	st->held++;
 	if (frame->flags & FRAME_F_ABORT)
-		*ring |= cut_message(s, st, node);
-	if (frame->kind == FRAME_OPEN && !(node->flags & FRAME_F_ABORT)) {
+		mark_cut(st, frame->position);
+	if (frame->kind == FRAME_OPEN && !(frame->flags & FRAME_F_ABORT)) {
 		*ring |= rx_return(s, node);
 	} else if (frame->kind == FRAME_RESET) {
 		*ring |= deliver_reset(s, st, node, frame->code);
 	} else if (!st->handle || st->reset_sent) {
 		st->fin_received = st->fin_consumed = frame->kind == FRAME_FIN;
 		*ring |= drop_node(s, st, node, 0);
-		if (frame->kind != FRAME_FIN)
+		if (node->length)
 			*ring |= refuse_data(s, st);
 	} else {
 		st->fin_received = frame->kind == FRAME_FIN;
 		enqueue(st, node);
+		if (frame->flags & FRAME_F_ABORT)
+			*ring |= rx_pass_cut(s, st, NULL);
 	}
 	return 0;
 }

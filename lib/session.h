@@ -69,6 +69,7 @@ struct tx {
 
 /* Of a node alone; no frame has them. */
 #define NODE_REDELIVERED	(1U << 7)	/* a predecessor that died may have seen it */
+#define NODE_CUT	(1U << 5)	/* part of a message that will have no end */
 #define NODE_BEHIND		(1U << 6)	/* it ends where its stream was consumed, or before */
 
 /* A frame that was taken off the ring, until its return. One for each live entry of the peer. */
@@ -126,6 +127,7 @@ struct shmipc_stream {
 	struct rx_node *head, **tail;	/* frames to read */
 	uint64_t rx_position;		/* of the next frame off the ring */
 	bool mid;			/* the last frame that the application took had FRAME_F_MORE */
+	uint64_t resumed;		/* up to here a predecessor took it; perhaps a part at last */
 	uint32_t held;			/* nodes of this stream: queued or leased */
 	bool handle;			/* the application has it, or will accept it */
 	bool visible;			/* the application has it: only then it has events */
@@ -265,6 +267,11 @@ bool rx_return(struct shmipc_session *s, struct rx_node *node);	/* true: ring th
 /* Has the peer to be rung for returns that rx_return() left to the next sleep or flush? */
 bool rx_bell_due(struct shmipc_session *s);
 bool rx_arm(struct shmipc_session *s);
+/*
+ * Drops what is at the head of the queue of a message that is cut. If the application has a part of
+ * it @told becomes true; with NULL the frame that brought word stays then. True: ring the peer.
+ */
+bool rx_pass_cut(struct shmipc_session *s, struct shmipc_stream *st, bool *told);
 bool rx_discard(struct shmipc_session *s, struct shmipc_stream *st);	/* true: ring the peer */
 bool rx_publish_cursor(struct shmipc_session *s);		/* true: ring the peer */
 

@@ -51,7 +51,7 @@ struct shmipc_stream *stream_new(struct shmipc_session *s, uint16_t slot, uint32
 	store_relaxed(&record->sent, 0);
 	store_relaxed(&record->consumed, 0);
 	store_relaxed(&record->window, s->tx.window);
-	store_relaxed(&record->unfinished, 0);
+	store_relaxed(&record->unfinished, RECORD_WHOLE);
 	store_relaxed(&record->end, 0);
 	store_relaxed(&record->holder, st->visible ? RECORD_CHANGE(RECORD_HELD, 0) :
 		      RECORD_CHANGE(RECORD_WAITING, s->rx.next));

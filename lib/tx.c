@@ -305,15 +305,15 @@ void tx_commit(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len,
 	}
 	if (more)
 		frame->flags |= FRAME_F_MORE;
-	if (more && !record->unfinished)
-		store_relaxed(&record->unfinished, 1);
+	if (more && record->unfinished != RECORD_PART)
+		store_relaxed(&record->unfinished, RECORD_PART);
 	st->tx_position += len;
 	tx->reserved--;
 	st->reservation = false;
 	frame_publish(s, st, frame);
 	store_release(&record->sent, st->tx_position);
 	if (!more && record->unfinished)
-		store_release(&record->unfinished, 0);
+		store_release(&record->unfinished, RECORD_WHOLE);
 	/* Others wait for the ring: what they armed was reckoned without this frame. */
 	if (!list_empty(&tx->blocked))
 		tx_rearm(s);
