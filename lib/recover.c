@@ -335,12 +335,26 @@ static void mark(struct shmipc_session *s, struct shmipc_stream *st, struct rx_n
 		node->taken = had;
 }
 
+/*
+ * The peer's end was consumed and returned: said only when no frame of the stream comes again, for
+ * those are before it.
+ */
+static void restore_fin(struct shmipc_session *s, struct shmipc_stream *st)
+{
+	uint64_t end = load_relaxed(&s->tx.records[st->slot].end);
+
+	if (RECORD_END_KIND(end) == FRAME_FIN && !st->fin_received)
+		st->fin_received = st->fin_consumed = true;
+}
+
 static int deliver_again(struct shmipc_session *s, struct frame *frame, uint64_t *consumed,
 			 bool first, bool *ring)
 {
 	struct shmipc_stream *st = s->streams[frame->stream];
 	int err;
 
+	if (st && (int32_t)(frame->generation - st->generation) > 0)
+		restore_fin(s, st);
 	if (st && frame->generation != st->generation)
 		st = NULL;
 	if (st && st->reset_received)
@@ -389,15 +403,13 @@ static int deliver_all(struct shmipc_session *s, bool *ring)
 	free(begun);
 	for (uint32_t slot = 0; slot < s->nr_streams && !err; slot++) {
 		struct shmipc_stream *st = s->streams[slot];
-		uint64_t end = load_relaxed(&s->tx.records[slot].end);
 
 		if (!st)
 			continue;
 		/* What came last was consumed and returned. */
 		if ((int64_t)(consumed[slot] - st->rx_position) > 0)
 			st->rx_position = consumed[slot];
-		if (RECORD_END_KIND(end) == FRAME_FIN && !st->fin_received)
-			st->fin_received = st->fin_consumed = true;
+		restore_fin(s, st);
 	}
 	free(consumed);
 	return err;

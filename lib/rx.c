@@ -236,6 +236,8 @@ bool rx_pass_cut(struct shmipc_session *s, struct shmipc_stream *st, bool *told)
 			*told = st->mid;
 		if (told || !st->mid) {
 			st->mid = false;
+			if (node->position == st->resumed)
+				st->resumed = 0;
 			/* What it brings itself, if it brings anything, is to be read. */
 			node->flags &= ~FRAME_F_ABORT;
 			if (node->kind == FRAME_OPEN) {
