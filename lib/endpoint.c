@@ -99,6 +99,7 @@ int shmipc_open(struct shmipc_endpoint **out, unsigned int flags)
 	ep->poll_fd = -1;
 	spin_init(&ep->spin);
 	list_init(&ep->hot);
+	list_init(&ep->bufs);
 	list_init(&ep->sessions);
 	list_init(&ep->listeners);
 	list_init(&ep->followers);
@@ -132,6 +133,7 @@ void shmipc_close(struct shmipc_endpoint *ep)
 		shmipc_session_close(container_of(pos, struct shmipc_session, node));
 	list_for_each_safe(pos, n, &ep->listeners)
 		shmipc_listener_close(container_of(pos, struct shmipc_listener, node));
+	buf_destroy_all(ep);
 	close_poll_fd(ep);
 	ep->pv->ops->close(ep->pv, false);
 	free(ep->cookies);

@@ -19,10 +19,12 @@
  * system call that may block. What they are held over is bounded, and by no peer: a futex call
  * that wakes a follower (one for each that waits for the object, and only if some do) or whoever
  * waits for one of these locks, and the allocator's for memory of this process. @poll_lock, which a
- * spinning leader keeps while it looks, tx.grow_lock and rx.map_lock are also held over ringing,
- * making and mapping segments and log lines; calls that only send or receive take none of these:
+ * spinning leader keeps while it looks, @buf_lock, tx.grow_lock and rx.map_lock are also held over
+ * ringing, making and mapping segments, ends of rights, and log lines; calls that only send or
+ * receive take none of these, but for buffers:
  *
  *	endpoint.poll_lock	the hot list; that a session or stream found there is not freed
+ *	  endpoint.buf_lock	buffers: what they are granted to, who owns them
  *	  session.tx.grow_lock	one thread makes a segment
  *	  session.rx.map_lock	one thread maps a segment that the peer added
  *	  session.rx.lock	frames coming in, returns going out, the table of streams
@@ -83,6 +85,11 @@ struct shmipc_endpoint {
 	struct spin spin;		/* (leader) */
 	uint32_t seen_ready;		/* (leader) the anchor's ready word before the last sync */
 	unsigned int since_sync;	/* (leader) polls since the last sync */
+
+	struct lock buf_lock;
+	struct list bufs;		/* (buf_lock) */
+	atomic_uint bufs_freed;		/* those that the program freed, and that are out */
+	atomic_bool bufs_litter;	/* one of them may have come back */
 
 	struct lock lock;
 	struct list sessions;		/* (lock) */

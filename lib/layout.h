@@ -7,7 +7,8 @@
  *
  *	header | control words | ring | live table | return ring | stream table | arena
  *
- * Further segments (slots 1, 2, ...) are all arena. The ring carries frames to the peer, the return
+ * Further segments are all arena (slots below BUF_SLOT_FIRST), or each a buffer of the program's
+ * (the others). The ring carries frames to the peer, the return
  * ring tells the peer which of *its* frames are free again. docs/layout.md has the argument
  * for every order below.
  */
@@ -46,8 +47,8 @@ struct frame {
 		uint32_t code;		/* FRAME_RESET */
 		struct {
 			uint32_t slot;		/* of the segment */
-			uint32_t reserved;	/* 0 */
-			uint64_t offset;	/* in the segment */
+			uint32_t serial;	/* FRAME_BUFFER: the slot's how-many-th, from 1; else 0 */
+			uint64_t offset;	/* in the segment; FRAME_BUFFER: 0 */
 			uint64_t length;
 		} block;
 	};
@@ -58,10 +59,12 @@ struct frame {
 #define FRAME_FIN	3	/* the sender's direction ends */
 #define FRAME_RESET	4	/* both directions end now */
 #define FRAME_OPEN	5	/* nothing but its flags: the peer shall know of the stream, or of a cut */
+#define FRAME_BUFFER	6	/* payload is a buffer, a segment of its own */
 
 #define FRAME_F_OPEN	(1U << 0)	/* first frame of a stream that the sender opens */
 #define FRAME_F_MORE	(1U << 1)	/* the message goes on in this stream's next frame */
 #define FRAME_F_ABORT	(1U << 2)	/* the message before will never be complete: its sender died */
+#define FRAME_F_GIVEN	(1U << 3)	/* FRAME_BUFFER: the receiver may take it for its own */
 
 /* A return: one 8-byte store. @lap tells a new entry from the one it replaces. */
 #define RETURN_WORD(lap, live, seq) \
@@ -149,6 +152,8 @@ _Static_assert(offsetof(struct frame, returns) == 28, "a return beside the paylo
 _Static_assert(INLINE_MAX <= UINT8_MAX, "its length fits");
 _Static_assert(sizeof(struct stream_record) == CACHE_LINE, "a record is a cache line");
 _Static_assert(sizeof(struct segment_header) == CACHE_LINE, "the header is a cache line");
+
+#define BUF_SLOT_FIRST	256	/* segment slots from here on are buffers' */
 
 #define STREAMS_MAX	16384
 #define SLOTS_MIN	128

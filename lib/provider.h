@@ -83,6 +83,25 @@ struct provider_ops {
 	int (*segment_map)(struct provider *pv, uint32_t session, uint32_t slot,
 			   struct pv_mapping *mapping);
 	void (*segment_unmap)(struct provider *pv, struct pv_mapping *mapping);
+	/*
+	 * Ends a grant. The peer's mapping reads as zeros then, or, where the provider can't take it
+	 * away, as it did: only the slot is free.
+	 */
+	void (*segment_revoke)(struct provider *pv, uint32_t session, uint32_t slot);
+
+	/*
+	 * Ownership, as in uapi/shmipc.h. All NULL where it can't be moved.
+	 * @segment_take: what @mapping shows is this endpoint's from now on, writable at the same
+	 * address; @mapping is empty then. On an error all is as it was, but for -ESTALE: then @mapping
+	 * is gone as well.
+	 * @segment_state: is it ours? 0, -EBUSY it is given and not taken, -ESTALE the peer took it.
+	 */
+	int (*segment_freeze)(struct provider *pv, const struct pv_segment *segment);
+	int (*segment_give)(struct provider *pv, uint32_t session, uint32_t slot);
+	int (*segment_take)(struct provider *pv, uint32_t session, uint32_t slot,
+			    struct pv_mapping *mapping, struct pv_segment *segment);
+	void (*segment_refuse)(struct provider *pv, uint32_t session, uint32_t slot);
+	int (*segment_state)(struct provider *pv, const struct pv_segment *segment);
 
 	int (*bind)(struct provider *pv, const struct pv_bind *bind, uint32_t *listener);
 	int (*accept)(struct provider *pv, uint32_t listener, const struct pv_segment *segment,

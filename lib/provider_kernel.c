@@ -248,6 +248,93 @@ static void kernel_segment_unmap(struct provider *pv, struct pv_mapping *mapping
 	*mapping = (struct pv_mapping){ 0 };
 }
 
+static void kernel_segment_revoke(struct provider *pv, uint32_t session, uint32_t slot)
+{
+	struct shmipc_seg_revoke revoke = {
+		.size = sizeof(revoke),
+		.session = session,
+		.slot = slot,
+	};
+	int err = request(pv, SHMIPC_IOC_SEG_REVOKE, &revoke);
+
+	/* Of what the peer has taken there is no grant any more. */
+	if (err && err != -ENOENT)
+		log_debug("revoke of slot %u: %s", slot, shmipc_strerror(err));
+}
+
+/* ---- ownership ------------------------------------------------------------- */
+
+/* A module of the first version does not know of it. */
+static int ownership_error(int err)
+{
+	return err == -ENOTTY ? -EOPNOTSUPP : err;
+}
+
+static int kernel_segment_freeze(struct provider *pv, const struct pv_segment *segment)
+{
+	struct shmipc_seg_freeze freeze = { .size = sizeof(freeze), .segment = segment->handle };
+
+	return ownership_error(request(pv, SHMIPC_IOC_SEG_FREEZE, &freeze));
+}
+
+static int kernel_segment_give(struct provider *pv, uint32_t session, uint32_t slot)
+{
+	struct shmipc_seg_give give = { .size = sizeof(give), .session = session, .slot = slot };
+
+	return ownership_error(request(pv, SHMIPC_IOC_SEG_GIVE, &give));
+}
+
+/*
+ * The kernel has it at the same offset: the new mapping takes the old one's place. mmap fails for
+ * want of memory, or because the endpoint died; then the segment is ours to drop. The old mapping may
+ * be there or not by then, and its place another thread's: it is left alone.
+ */
+static int kernel_segment_take(struct provider *pv, uint32_t session, uint32_t slot,
+			       struct pv_mapping *mapping, struct pv_segment *segment)
+{
+	struct shmipc_seg_take take = { .size = sizeof(take), .session = session, .slot = slot };
+	void *at = (void *)(uintptr_t)mapping->addr, *addr;
+	int err;
+
+	err = request(pv, SHMIPC_IOC_SEG_TAKE, &take);
+	if (err)
+		return ownership_error(err);
+	addr = mmap(at, mapping->len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, pv->fd,
+		    (off_t)take.out_offset);
+	if (addr == MAP_FAILED) {
+		log_error("%zu bytes were taken and can't be mapped: %s", mapping->len,
+			  shmipc_strerror(-errno));
+		*mapping = (struct pv_mapping){ 0 };
+		close_handle(pv, take.out_handle, 0);
+		return -ESTALE;
+	}
+	*segment = (struct pv_segment){ take.out_handle, addr, mapping->len };
+	*mapping = (struct pv_mapping){ 0 };
+	return 0;
+}
+
+static void kernel_segment_refuse(struct provider *pv, uint32_t session, uint32_t slot)
+{
+	struct shmipc_seg_take refuse = {
+		.size = sizeof(refuse),
+		.flags = SHMIPC_TAKE_REFUSE,
+		.session = session,
+		.slot = slot,
+	};
+
+	request(pv, SHMIPC_IOC_SEG_TAKE, &refuse);
+}
+
+static int kernel_segment_state(struct provider *pv, const struct pv_segment *segment)
+{
+	struct shmipc_seg_info info = { .size = sizeof(info), .handle = segment->handle };
+	int err = request(pv, SHMIPC_IOC_SEG_INFO, &info);
+
+	if (err)
+		return err;
+	return info.out_rights ? 0 : -EBUSY;
+}
+
 /* ---- names and sessions ---------------------------------------------------- */
 
 /*
@@ -531,6 +618,12 @@ const struct provider_ops provider_kernel = {
 	.segment_grant = kernel_segment_grant,
 	.segment_map = kernel_segment_map,
 	.segment_unmap = kernel_segment_unmap,
+	.segment_revoke = kernel_segment_revoke,
+	.segment_freeze = kernel_segment_freeze,
+	.segment_give = kernel_segment_give,
+	.segment_take = kernel_segment_take,
+	.segment_refuse = kernel_segment_refuse,
+	.segment_state = kernel_segment_state,
 	.bind = kernel_bind,
 	.accept = kernel_accept,
 	.connect = kernel_connect,

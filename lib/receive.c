@@ -150,6 +150,8 @@ int shmipc_peek(struct shmipc_stream *st, struct shmipc_message *message, int64_
 		 goes_on(st, node));
 	if (node->flags & FRAME_F_MORE)
 		message->flags |= SHMIPC_MSG_MORE;
+	if (message->nspans == 1 && node->flags & FRAME_F_GIVEN)
+		message->flags |= SHMIPC_MSG_GIVEN;
 	unlock(&st->session->rx.lock);
 	return 1;
 }

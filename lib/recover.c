@@ -169,6 +169,7 @@ static int take_segments(struct shmipc_session *s, const struct recovery *from)
 		return -EBADMSG;
 	memcpy(s->tx.segments, from->own, from->nr_own * sizeof(*from->own));
 	s->tx.nr_segments = from->nr_own;
+	s->tx.inherited = true;
 	memcpy(s->rx.mappings, from->peers, from->nr_peers * sizeof(*from->peers));
 	session_place(s, &own);
 	for (uint32_t i = 0; i < from->nr_own && !err; i++) {

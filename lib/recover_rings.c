@@ -104,13 +104,15 @@ int recover_next(struct shmipc_session *s)
 
 static bool is_control(const struct frame *frame)
 {
-	return frame->kind != FRAME_INLINE && frame->kind != FRAME_BLOCK;
+	return frame->kind != FRAME_INLINE && frame->kind != FRAME_BLOCK &&
+	       frame->kind != FRAME_BUFFER;
 }
 
 static uint64_t length_of(const struct frame *frame)
 {
-	return frame->kind == FRAME_BLOCK ? frame->block.length :
-	       frame->kind == FRAME_INLINE ? frame->length : 0;
+	if (frame->kind == FRAME_BLOCK || frame->kind == FRAME_BUFFER)
+		return frame->block.length;
+	return frame->kind == FRAME_INLINE ? frame->length : 0;
 }
 
 /* A frame of our own that is not returned: it has its entry, its share and its block. */
@@ -123,11 +125,12 @@ static int add_out(struct shmipc_session *s, const struct frame *frame, bool par
 
 	if (frame->live >= tx->nr_live || tx->live[frame->live].stream ||
 	    frame->stream >= s->nr_streams || frame->kind < FRAME_INLINE ||
-	    frame->kind > FRAME_OPEN || (!live.control && !len) ||
+	    frame->kind > FRAME_BUFFER || (!live.control && !len) ||
 	    (frame->kind == FRAME_INLINE && len > INLINE_MAX))
 		return -EBADMSG;
 	/* A block is as large as its payload now, whatever was reserved. */
 	live.has_block = frame->kind == FRAME_BLOCK;
+	live.outside = frame->kind == FRAME_BUFFER;
 	if (live.has_block && !arena_claim(&tx->arena, frame->block.slot, frame->block.offset, len,
 					   &live.block))
 		return -EBADMSG;
@@ -145,7 +148,8 @@ static int add_out(struct shmipc_session *s, const struct frame *frame, bool par
 	if (st->out_data++)
 		tx->shared_entries++;
 	st->out_bytes += live.share;
-	tx->bytes += live.share;
+	if (!live.outside)
+		tx->bytes += live.share;
 	return 0;
 }
 

@@ -23,7 +23,8 @@ int rx_init(struct shmipc_session *s)
 	rx->next = 1;
 	rx->published = 1;
 	rx->mappings = calloc(SHMIPC_SLOTS_MAX, sizeof(*rx->mappings));
-	return rx->mappings ? 0 : -ENOMEM;
+	rx->bufs = calloc(BUF_SLOTS, sizeof(*rx->bufs));
+	return rx->mappings && rx->bufs ? 0 : -ENOMEM;
 }
 
 /* @peer is checked. @mapping is the peer's first segment, and rx's to unmap from now on. */
@@ -54,6 +55,7 @@ void rx_destroy(struct shmipc_session *s)
 		if (rx->mappings[i].addr)
 			s->ep->pv->ops->segment_unmap(s->ep->pv, &rx->mappings[i]);
 	free(rx->mappings);
+	free(rx->bufs);
 	free(rx->nodes);
 }
 
@@ -110,6 +112,41 @@ static int find_stream(struct shmipc_session *s, const struct frame *frame,
 	return 0;
 }
 
+static struct rx_buf *rx_buf(struct rx *rx, uint32_t slot)
+{
+	return &rx->bufs[slot - BUF_SLOT_FIRST];
+}
+
+/* -EAGAIN: it has to be mapped first, perhaps instead of the one that had the slot before. */
+static int find_buffer(struct shmipc_session *s, const struct frame *frame, struct rx_node *node)
+{
+	struct rx *rx = &s->rx;
+	const struct pv_mapping *map;
+	struct rx_buf *buf;
+
+	if (frame->block.slot < BUF_SLOT_FIRST || frame->block.slot >= SHMIPC_SLOTS_MAX)
+		return bad(s, frame, "no buffer has that segment slot");
+	if (!frame->block.serial || frame->block.offset)
+		return bad(s, frame, "a buffer without a serial, or a part of one");
+	map = &rx->mappings[frame->block.slot];
+	buf = rx_buf(rx, frame->block.slot);
+	/* A predecessor's mapping: its frames tell what it is of, for none is out of another. */
+	if (map->addr && !buf->serial)
+		buf->serial = frame->block.serial;
+	if (!map->addr || buf->serial != frame->block.serial) {
+		if (buf->nodes)
+			return bad(s, frame, "another buffer in the slot of one that is out");
+		rx->want_slot = frame->block.slot;
+		rx->want_serial = frame->block.serial;
+		return -EAGAIN;
+	}
+	if (!frame->block.length || frame->block.length > map->len)
+		return bad(s, frame, "payload outside of its segment");
+	node->data = map->addr;
+	node->length = frame->block.length;
+	return 0;
+}
+
 /* Where the payload is. -EAGAIN: its segment has to be mapped first. */
 static int find_payload(struct shmipc_session *s, const struct frame *frame,
 			struct rx_node *node)
@@ -118,12 +155,14 @@ static int find_payload(struct shmipc_session *s, const struct frame *frame,
 	const struct pv_mapping *map;
 	uint64_t first;
 
+	if (frame->kind == FRAME_BUFFER)
+		return find_buffer(s, frame, node);
 	if (frame->kind != FRAME_BLOCK) {
 		node->data = node->copy;
 		node->length = frame->kind == FRAME_INLINE ? frame->length : 0;
 		return 0;
 	}
-	if (frame->block.slot >= SHMIPC_SLOTS_MAX)
+	if (frame->block.slot >= BUF_SLOT_FIRST)
 		return bad(s, frame, "segment slot out of range");
 	map = &rx->mappings[frame->block.slot];
 	if (!map->addr) {
@@ -141,11 +180,12 @@ static int find_payload(struct shmipc_session *s, const struct frame *frame,
 
 static int check_frame(struct shmipc_session *s, const struct frame *frame)
 {
-	if (frame->kind < FRAME_INLINE || frame->kind > FRAME_OPEN)
+	if (frame->kind < FRAME_INLINE || frame->kind > FRAME_BUFFER)
 		return bad(s, frame, "unknown kind");
-	if (frame->flags & ~(FRAME_F_OPEN | FRAME_F_MORE | FRAME_F_ABORT))
+	if (frame->flags & ~(FRAME_F_OPEN | FRAME_F_MORE | FRAME_F_ABORT | FRAME_F_GIVEN) ||
+	    (frame->flags & FRAME_F_GIVEN && frame->kind != FRAME_BUFFER))
 		return bad(s, frame, "unknown flag");
-	if (frame->type || frame->returns || (frame->kind == FRAME_BLOCK && frame->block.reserved))
+	if (frame->type || frame->returns || (frame->kind == FRAME_BLOCK && frame->block.serial))
 		return bad(s, frame, "reserved field in use");
 	if (frame->stream >= s->nr_streams)
 		return bad(s, frame, "stream slot out of range");
@@ -349,11 +389,16 @@ static int take_frame(struct shmipc_session *s, const struct frame *shared, bool
 	node->position = frame.position;
 	node->taken = 0;
 	node->leased = false;
+	node->slot = 0;
+	if (frame.kind == FRAME_BUFFER) {
+		node->slot = frame.block.slot;
+		rx_buf(rx, node->slot)->nodes++;
+	}
 	if (!st) {
 		*ring |= rx_return(s, node);
 		return 0;
 	}
-	if (frame.kind == FRAME_INLINE || frame.kind == FRAME_BLOCK) {
+	if (frame.kind == FRAME_INLINE || frame.kind == FRAME_BLOCK || frame.kind == FRAME_BUFFER) {
 		rx->messages++;
 		rx->bytes += node->length;
 	}
@@ -395,26 +440,36 @@ static int drain_locked(struct shmipc_session *s, unsigned int budget, bool *rin
 	return n ? (int)n : err;
 }
 
-/* True: another thread mapped it since. */
-static bool is_mapped(struct shmipc_session *s, uint32_t slot)
+/*
+ * True: another thread mapped it since. Else the slot is empty; @old is what was in it: a buffer
+ * that is not used any more.
+ */
+static bool is_mapped(struct shmipc_session *s, uint32_t slot, uint32_t serial,
+		      struct pv_mapping *old)
 {
+	struct rx *rx = &s->rx;
 	bool mapped;
 
-	lock(&s->rx.lock);
-	mapped = s->rx.mappings[slot].addr;
-	unlock(&s->rx.lock);
+	lock(&rx->lock);
+	*old = rx->mappings[slot];
+	mapped = old->addr && (slot < BUF_SLOT_FIRST || rx_buf(rx, slot)->serial == serial);
+	if (!mapped)
+		rx->mappings[slot] = (struct pv_mapping){ 0 };
+	unlock(&rx->lock);
 	return mapped;
 }
 
 /* A segment that the peer added since. map_lock held: a provider may hand out a grant only once. */
-static int map_wanted(struct shmipc_session *s, uint32_t slot)
+static int map_wanted(struct shmipc_session *s, uint32_t slot, uint32_t serial)
 {
 	struct provider *pv = s->ep->pv;
 	struct pv_mapping map;
 	int err;
 
-	if (is_mapped(s, slot))
+	if (is_mapped(s, slot, serial, &map))
 		return 0;
+	if (map.addr)
+		pv->ops->segment_unmap(pv, &map);
 	err = pv->ops->segment_map(pv, s->handle, slot, &map);
 	if (err) {
 		log_warn("session with pid %u: segment %u can't be mapped: %s", s->peer.pid, slot,
@@ -423,6 +478,8 @@ static int map_wanted(struct shmipc_session *s, uint32_t slot)
 	}
 	lock(&s->rx.lock);
 	s->rx.mappings[slot] = map;
+	if (slot >= BUF_SLOT_FIRST)
+		rx_buf(&s->rx, slot)->serial = serial;
 	unlock(&s->rx.lock);
 	return 0;
 }
@@ -430,19 +487,20 @@ static int map_wanted(struct shmipc_session *s, uint32_t slot)
 int rx_take(struct shmipc_session *s, const struct frame *frame, bool *ring)
 {
 	struct rx *rx = &s->rx;
-	uint32_t want;
+	uint32_t want, serial;
 	int err;
 
 	for (;;) {
 		lock(&rx->lock);
 		err = take_frame(s, frame, ring);
 		want = rx->want_slot;
+		serial = rx->want_serial;
 		rx->want_slot = 0;
 		unlock(&rx->lock);
 		if (err != -EAGAIN)
 			return err;
 		lock(&rx->map_lock);
-		err = map_wanted(s, want);
+		err = map_wanted(s, want, serial);
 		unlock(&rx->map_lock);
 		if (err)
 			return err;
@@ -452,7 +510,7 @@ int rx_take(struct shmipc_session *s, const struct frame *frame, bool *ring)
 int rx_drain(struct shmipc_session *s, unsigned int budget)
 {
 	struct rx *rx = &s->rx;
-	uint32_t want;
+	uint32_t want, serial;
 	bool ring = false;
 	int n;
 
@@ -460,11 +518,12 @@ int rx_drain(struct shmipc_session *s, unsigned int budget)
 		lock(&rx->lock);
 		n = drain_locked(s, budget, &ring);
 		want = rx->want_slot;
+		serial = rx->want_serial;
 		rx->want_slot = 0;
 		unlock(&rx->lock);
 		if (n == -EAGAIN) {
 			lock(&rx->map_lock);
-			n = map_wanted(s, want);
+			n = map_wanted(s, want, serial);
 			unlock(&rx->map_lock);
 			if (!n)
 				n = -EAGAIN;
@@ -483,6 +542,17 @@ static bool returns_awaited(const struct rx *rx)
 	return (uint32_t)(load_relaxed(&rx->peer->tx_event) - rx->returned) < rx->nr_live;
 }
 
+/* What was given and not taken is the giver's again before it is told so. */
+static void drop_buffer(struct shmipc_session *s, struct rx_node *node)
+{
+	struct provider *pv = s->ep->pv;
+
+	if (node->flags & FRAME_F_GIVEN && pv->ops->segment_refuse)
+		pv->ops->segment_refuse(pv, s->handle, node->slot);
+	rx_buf(&s->rx, node->slot)->nodes--;
+	node->slot = 0;
+}
+
 /*
  * One store returns a frame. Release: our reads of the payload are before it; pairs with
  * next_return(). Then the look at the peer's event: it armed (store, fence, look), we
@@ -497,6 +567,8 @@ bool rx_return(struct shmipc_session *s, struct rx_node *node)
 	struct shmipc_stream *st = node->stream;
 	bool awaited;
 
+	if (node->slot)
+		drop_buffer(s, node);
 	if (!index)
 		store_relaxed(&rx->control->return_lap, ++rx->return_lap);
 	store_release(&rx->returns[index], RETURN_WORD(lap, node->live, node->seq));

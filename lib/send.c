@@ -30,7 +30,8 @@ static bool send_ready(void *arg)
 }
 
 /* Waits for the window, or leaves word that it wants EV_WRITE. No lock held. */
-static int wait_window(struct shmipc_stream *st, uint64_t need, const struct budget *budget)
+static int wait_window(struct shmipc_stream *st, uint64_t need, bool outside,
+		       const struct budget *budget)
 {
 	struct shmipc_session *s = st->session;
 	struct waiter w = { .key = st, .ready = send_ready, .arg = st };
@@ -40,6 +41,7 @@ static int wait_window(struct shmipc_stream *st, uint64_t need, const struct bud
 
 	lock(&s->tx.lock);
 	st->need = need;
+	st->need_outside = outside;
 	if (list_empty(&st->blocked))
 		list_add_tail(&st->blocked, &s->tx.blocked);
 	before = s->tx.next;
@@ -70,8 +72,8 @@ static int wait_window(struct shmipc_stream *st, uint64_t need, const struct bud
 	return err;
 }
 
-/* Reserves, waiting for the window and making memory as needed. Returns with tx.lock held on 0. */
-static int reserve_locked(struct shmipc_stream *st, uint64_t len, const struct budget *budget)
+int stream_reserve(struct shmipc_stream *st, uint64_t len, bool outside,
+		   const struct budget *budget)
 {
 	struct shmipc_session *s = st->session;
 	bool stalled = false;
@@ -83,13 +85,13 @@ static int reserve_locked(struct shmipc_stream *st, uint64_t len, const struct b
 		lock(&s->tx.lock);
 		err = stream_sendable(st);
 		if (!err)
-			err = st->reservation ? -EBUSY : tx_reserve(s, st, len);
+			err = st->reservation ? -EBUSY : tx_reserve(s, st, len, outside);
 		if (!err) {
 			list_del(&st->blocked);
 			return 0;
 		}
 		/* Once a send, however often it waits. */
-		if (err == -EAGAIN && !stalled && tx_stalled(s, st, len)) {
+		if (err == -EAGAIN && !stalled && tx_stalled(s, st, len, outside)) {
 			stalled = true;
 			count(&s->ep->stalls, 1);
 		}
@@ -99,7 +101,7 @@ static int reserve_locked(struct shmipc_stream *st, uint64_t len, const struct b
 		else if (err == -ENOBUFS)
 			err = tx_grow(s, len);
 		else if (err == -EAGAIN)
-			err = wait_window(st, len, budget);
+			err = wait_window(st, len, outside, budget);
 		if (err)
 			return err;
 	}
@@ -131,7 +133,7 @@ int shmipc_reserve(struct shmipc_stream *st, size_t len, void **data, int64_t ti
 		return error_set(-EMSGSIZE, "a message of %zu bytes is more than max_memory (%llu): "
 				 "raise it in struct shmipc_options, or send it in parts", len,
 				 (unsigned long long)st->session->tx.max_memory);
-	err = reserve_locked(st, len, &budget);
+	err = stream_reserve(st, len, false, &budget);
 	if (err)
 		return err;
 	*data = tx_reserved_data(st->session, st);
@@ -158,7 +160,7 @@ int shmipc_commit(struct shmipc_stream *st, size_t len, unsigned int flags)
 		stream_bell_and_unlock(st, 0);
 		return err;
 	}
-	tx_commit(s, st, len, flags & SHMIPC_MORE);
+	tx_commit(s, st, len, NULL, flags & SHMIPC_MORE ? FRAME_F_MORE : 0);
 	stream_bell_and_unlock(st, flags);
 	return 0;
 }
@@ -185,7 +187,7 @@ static int write_frame(struct shmipc_stream *st, const void *buf, size_t len, un
 		       const struct budget *budget)
 {
 	struct shmipc_session *s = st->session;
-	int err = reserve_locked(st, len, budget);
+	int err = stream_reserve(st, len, false, budget);
 	void *data;
 
 	if (err)
@@ -197,7 +199,7 @@ static int write_frame(struct shmipc_stream *st, const void *buf, size_t len, un
 		return shmipc_commit(st, len, flags);
 	}
 	memcpy(data, buf, len);
-	tx_commit(s, st, len, flags & SHMIPC_MORE);
+	tx_commit(s, st, len, NULL, flags & SHMIPC_MORE ? FRAME_F_MORE : 0);
 	stream_bell_and_unlock(st, flags);
 	return 0;
 }

@@ -195,7 +195,7 @@ static unsigned int poll_tx(struct shmipc_session *s)
 	int err = 0;
 
 	lock(&tx->lock);
-	if (!list_empty(&tx->blocked) || !list_empty(&tx->owing)) {
+	if (tx_waited_for(s)) {
 		err = tx_reap(s);
 		n = tx_unblock(s);
 		/* What was owed is published now; the peer may sleep for it. */
@@ -261,6 +261,8 @@ unsigned int session_poll(struct shmipc_session *s)
 		return 1;
 	}
 	n += poll_tx(s);
+	if (atomic_load_explicit(&s->ep->bufs_litter, memory_order_relaxed))
+		buf_sweep(s->ep);
 	if (!n && s->ending) {
 		session_fail(s, s->ending);
 		return 1;
@@ -363,6 +365,7 @@ void session_fail(struct shmipc_session *s, int error)
 	for (uint32_t i = 0; i < s->nr_streams; i++)
 		if (s->streams[i])
 			stream_post_end(s->streams[i]);
+	tx_release_bufs(s);
 	unlock(&s->tx.lock);
 	unlock(&s->rx.lock);
 	endpoint_poke(ep, NULL);
@@ -417,6 +420,7 @@ void session_destroy(struct shmipc_session *s)
 	if (s->handle)
 		pv->ops->drop(pv, s->handle, 0);
 	rx_destroy(s);
+	buf_forget_session(s);
 	for (uint32_t i = 0; i < s->tx.nr_segments; i++)
 		if (s->tx.segments[i].addr)
 			pv->ops->segment_destroy(pv, &s->tx.segments[i]);

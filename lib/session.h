@@ -3,12 +3,13 @@
  * session.h - a link between two endpoints, and the streams in it
  *
  * session.c makes and ends sessions, tx.c sends (ring, live table, windows), rx.c receives
- * (ring, queues, returns). On them stand the public calls: stream.c, send.c, receive.c.
+ * (ring, queues, returns). On them stand the public calls: stream.c, send.c, receive.c, buf.c.
  */
 #ifndef SHMIPC_SESSION_H
 #define SHMIPC_SESSION_H
 
 #include "arena.h"
+#include "buf.h"
 #include "endpoint.h"
 #include "layout.h"
 #include "listener.h"
@@ -25,6 +26,8 @@ struct live {
 	uint64_t share;			/* bytes it takes of its stream's window */
 	struct arena_block block;
 	bool has_block;
+	bool outside;			/* a buffer's: takes nothing of max_memory */
+	struct buf_grant *grant;	/* the buffer that it names, once published; or NULL */
 	bool control;			/* FIN or RESET: outside the data's share of entries */
 	bool parked;			/* copied to the live table */
 };
@@ -60,6 +63,9 @@ struct tx {
 	uint32_t window;
 	struct pv_segment segments[ARENA_EXTENTS];
 	uint32_t nr_segments;
+	bool inherited;			/* (invariant) it was a predecessor's: see make_grant() */
+	struct buf_slot *bufs;		/* BUF_SLOTS of them; NULL until the first (endpoint.buf_lock) */
+	uint32_t buf_waiters;		/* threads that wait for a buffer's return */
 	uint64_t messages, payload, parked;	/* for shmipc_stats */
 	uint64_t bad_return;		/* a return of what is not out, for the log; 0: none */
 	bool bad_cursor;		/* its cursor is no honest one, for the log */
@@ -81,10 +87,17 @@ struct rx_node {
 	uint64_t length;
 	uint64_t taken;			/* bytes that shmipc_read() copied out */
 	uint16_t live;
+	uint16_t slot;			/* FRAME_BUFFER: of its segment; else 0 */
 	uint8_t kind;
 	uint8_t flags;			/* FRAME_F_*, NODE_* */
 	bool leased;			/* the application holds it */
 	uint8_t copy[INLINE_MAX];	/* inline payload, private before it is checked */
+};
+
+/* What a slot is mapped for. */
+struct rx_buf {
+	uint32_t serial;
+	uint32_t nodes;			/* frames that name it and are not returned */
 };
 
 struct rx {
@@ -105,7 +118,9 @@ struct rx {
 	bool unrung;			/* the peer waits for some, and was not rung for these yet */
 	struct rx_node *nodes;
 	struct pv_mapping *mappings;	/* by the peer's slot */
+	struct rx_buf *bufs;		/* by the peer's slot, from BUF_SLOT_FIRST on */
 	uint32_t want_slot;		/* the next frame needs this segment mapped first; 0 none */
+	uint32_t want_serial;		/* of a buffer's slot */
 	struct list accept;		/* streams that wait for shmipc_stream_accept() */
 	struct list closed;		/* streams that the application let go of, not yet over */
 	struct list detached;		/* streams that it still has, whose slot was used again */
@@ -142,6 +157,7 @@ struct shmipc_stream {
 	struct list blocked;		/* in tx.blocked */
 	struct list owing;		/* in tx.owing */
 	uint64_t need;			/* bytes that the blocked send wants */
+	bool need_outside;		/* for a buffer */
 	uint64_t tx_position;		/* of the next frame */
 	uint64_t out_bytes;		/* shares not returned */
 	uint32_t out_data;		/* data frames not returned */
@@ -235,13 +251,20 @@ int tx_init(struct shmipc_session *s, const struct shmipc_options *options);
 int tx_connect(struct shmipc_session *s, const struct geometry *peer, const void *segment);
 void tx_destroy(struct shmipc_session *s);
 /* The following with tx.lock held. */
-int tx_reserve(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len);
-bool tx_stalled(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t len);
+int tx_reserve(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len, bool outside);
+bool tx_stalled(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t len,
+		bool outside);
 void tx_unreserve(struct shmipc_session *s, struct shmipc_stream *st);
 void *tx_reserved_data(struct shmipc_session *s, struct shmipc_stream *st);
-void tx_commit(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len, bool more);
+/* @grant: of the buffer that was reserved for, else NULL. @flags: FRAME_F_MORE, FRAME_F_GIVEN. */
+void tx_commit(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len,
+	       struct buf_grant *grant, unsigned int flags);
 void tx_announce(struct shmipc_session *s, struct shmipc_stream *st, unsigned int kind,
 		 uint64_t seq);
+/* Nobody will return them any more: what buffers are out are free. */
+void tx_release_bufs(struct shmipc_session *s);
+/* Is there anybody who waits for returns? */
+bool tx_waited_for(const struct shmipc_session *s);
 bool tx_control(struct shmipc_session *s, struct shmipc_stream *st, unsigned int kind);
 bool tx_bell_due(struct shmipc_session *s);
 int tx_reap(struct shmipc_session *s);
@@ -274,6 +297,15 @@ bool rx_arm(struct shmipc_session *s);
 bool rx_pass_cut(struct shmipc_session *s, struct shmipc_stream *st, bool *told);
 bool rx_discard(struct shmipc_session *s, struct shmipc_stream *st);	/* true: ring the peer */
 bool rx_publish_cursor(struct shmipc_session *s);		/* true: ring the peer */
+
+/* send.c */
+struct budget;
+/*
+ * Reserves, waiting for the window and making memory as needed. @outside: for a buffer. Returns
+ * with tx.lock held on 0.
+ */
+int stream_reserve(struct shmipc_stream *st, uint64_t len, bool outside,
+		   const struct budget *budget);
 
 /* send.c; with tx.lock held */
 /* 0, or why nothing can be sent on it any more. */

@@ -61,6 +61,7 @@ void tx_destroy(struct shmipc_session *s)
 	free(tx->live);
 	free(tx->free_ids);
 	free(tx->slot_ids);
+	free(tx->bufs);
 	arena_destroy(&tx->arena);
 }
 
@@ -101,11 +102,14 @@ static bool ring_admits(struct shmipc_session *s)
 	return ring_room(s, enough) >= enough;
 }
 
-static bool window_admits(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t share)
+/* A buffer's memory is the program's own, and none of the pool; but its stream's window counts. */
+static bool window_admits(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t share,
+			  bool outside)
 {
 	struct tx *tx = &s->tx;
 	uint64_t pool = tx->slots - tx->shared_entries;	/* live entries are 2 x streams + slots */
-	uint64_t memory = tx->max_memory > tx->bytes ? tx->max_memory - tx->bytes : 0;
+	uint64_t memory = outside ? UINT64_MAX :
+			  tx->max_memory > tx->bytes ? tx->max_memory - tx->bytes : 0;
 	uint64_t limit = tx->window < memory ? tx->window : memory;
 
 	/*
@@ -117,36 +121,47 @@ static bool window_admits(struct shmipc_session *s, const struct shmipc_stream *
 	return st->out_data - 1 < pool && st->out_bytes + share <= limit;
 }
 
-static bool admits(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t share)
+static bool admits(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t share,
+		   bool outside)
 {
-	return s->tx.nr_free && window_admits(s, st, share) && ring_admits(s);
+	return s->tx.nr_free && window_admits(s, st, share, outside) && ring_admits(s);
 }
 
 /*
  * Is a send of @len refused for what other streams, or a peer that does not drain, took? What the
  * stream itself took of its window and of the shared bytes and entries is no stall.
  */
-bool tx_stalled(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t len)
+bool tx_stalled(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t len,
+		bool outside)
 {
-	return window_admits(s, st, tx_share(len)) && !(s->tx.nr_free && ring_admits(s));
+	return window_admits(s, st, tx_share(len), outside) &&
+	       !(s->tx.nr_free && ring_admits(s));
 }
 
-static uint16_t live_take(struct shmipc_session *s, struct shmipc_stream *st, uint64_t share,
-			  bool control)
+static uint16_t live_new(struct shmipc_session *s, struct live live)
 {
 	struct tx *tx = &s->tx;
 	uint16_t id = tx->free_ids[--tx->nr_free];
 
-	tx->live[id] = (struct live){ .stream = st, .share = share, .control = control };
-	if (control) {
-		st->out_control++;
-		return id;
-	}
-	if (st->out_data++)
-		tx->shared_entries++;
-	st->out_bytes += share;
-	tx->bytes += share;
+	tx->live[id] = live;
 	return id;
+}
+
+static uint16_t live_take_control(struct shmipc_session *s, struct shmipc_stream *st)
+{
+	st->out_control++;
+	return live_new(s, (struct live){ .stream = st, .control = true });
+}
+
+static uint16_t live_take(struct shmipc_session *s, struct shmipc_stream *st, uint64_t share,
+			  bool outside)
+{
+	if (st->out_data++)
+		s->tx.shared_entries++;
+	st->out_bytes += share;
+	if (!outside)
+		s->tx.bytes += share;
+	return live_new(s, (struct live){ .stream = st, .share = share, .outside = outside });
 }
 
 static void live_drop(struct shmipc_session *s, uint16_t id)
@@ -157,6 +172,8 @@ static void live_drop(struct shmipc_session *s, uint16_t id)
 
 	if (live->has_block)
 		arena_free(&tx->arena, live->block);
+	if (live->grant)
+		buf_returned(live->grant->buf);
 	if (live->parked) {
 		store_relaxed(&tx->live_table[id].seq, 0);
 		/* Before the entry is written anew: no half of that may stand under an old seq. */
@@ -168,7 +185,8 @@ static void live_drop(struct shmipc_session *s, uint16_t id)
 		if (--st->out_data)
 			tx->shared_entries--;
 		st->out_bytes -= live->share;
-		tx->bytes -= live->share;
+		if (!live->outside)
+			tx->bytes -= live->share;
 	}
 	live->stream = NULL;
 	tx->free_ids[tx->nr_free++] = id;
@@ -178,28 +196,29 @@ static void live_drop(struct shmipc_session *s, uint16_t id)
  * Returns 0; -EAGAIN the window or the ring is full; -ENOBUFS no memory of that size: call
  * tx_grow(), then again.
  */
-int tx_reserve(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len)
+int tx_reserve(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len, bool outside)
 {
 	struct tx *tx = &s->tx;
 	uint64_t share = tx_share(len);
+	bool in_arena = len > INLINE_MAX && !outside;
 	struct arena_block block;
 	int err;
 
 	/* Payload blocks are taken back first, so that the one in the cache is used again. */
-	if (len > INLINE_MAX || !admits(s, st, share)) {
+	if (in_arena || !admits(s, st, share, outside)) {
 		err = tx_reap(s);
 		if (err)
 			return err;
-		if (!admits(s, st, share))
+		if (!admits(s, st, share, outside))
 			return -EAGAIN;
 	}
-	if (len > INLINE_MAX && !arena_alloc(&tx->arena, len, &block))
+	if (in_arena && !arena_alloc(&tx->arena, len, &block))
 		return -ENOBUFS;
-	st->reserve.live = live_take(s, st, share, false);
+	st->reserve.live = live_take(s, st, share, outside);
 	st->reserve.len = len;
 	st->reservation = true;
 	tx->reserved++;
-	if (len > INLINE_MAX) {
+	if (in_arena) {
 		tx->live[st->reserve.live].block = block;
 		tx->live[st->reserve.live].has_block = true;
 	}
@@ -281,30 +300,50 @@ static void frame_publish(struct shmipc_session *s, struct shmipc_stream *st, st
 	st->first = 0;
 }
 
-void tx_commit(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len, bool more)
+/* Where the payload is. */
+static void frame_payload(struct shmipc_session *s, struct shmipc_stream *st, struct frame *frame,
+			  const struct live *live, uint64_t len)
 {
-	struct tx *tx = &s->tx;
-	struct live *live = &tx->live[st->reserve.live];
-	struct stream_record *record = &tx->records[st->slot];
-	struct frame *frame = frame_begin(s, st, st->reserve.live);
-	uint64_t less = live->share - tx_share(len);
+	const struct arena *arena = &s->tx.arena;
 
-	live->share -= less;
-	st->out_bytes -= less;
-	tx->bytes -= less;
-	if (live->has_block) {
+	if (live->grant) {
+		frame->kind = FRAME_BUFFER;
+		frame->block.slot = live->grant->slot;
+		frame->block.serial = live->grant->serial;
+		frame->block.offset = 0;
+		frame->block.length = len;
+	} else if (live->has_block) {
 		frame->kind = FRAME_BLOCK;
-		frame->block.slot = arena_slot(&tx->arena, live->block);
-		frame->block.reserved = 0;
-		frame->block.offset = arena_offset(&tx->arena, live->block);
+		frame->block.slot = arena_slot(arena, live->block);
+		frame->block.serial = 0;
+		frame->block.offset = arena_offset(arena, live->block);
 		frame->block.length = len;
 	} else {
 		frame->kind = FRAME_INLINE;
 		frame->length = len;
 		memcpy(frame->data, st->reserve.staging, len);
 	}
-	if (more)
-		frame->flags |= FRAME_F_MORE;
+}
+
+void tx_commit(struct shmipc_session *s, struct shmipc_stream *st, uint64_t len,
+	       struct buf_grant *grant, unsigned int flags)
+{
+	struct tx *tx = &s->tx;
+	struct live *live = &tx->live[st->reserve.live];
+	struct stream_record *record = &tx->records[st->slot];
+	struct frame *frame = frame_begin(s, st, st->reserve.live);
+	uint64_t less = live->share - tx_share(len);
+	bool more = flags & FRAME_F_MORE;
+
+	live->share -= less;
+	st->out_bytes -= less;
+	if (!live->outside)
+		tx->bytes -= less;
+	live->grant = grant;
+	if (grant)
+		atomic_fetch_add(&grant->buf->out, 1);
+	frame_payload(s, st, frame, live, len);
+	frame->flags |= flags;
 	if (more && record->unfinished != RECORD_PART)
 		store_relaxed(&record->unfinished, RECORD_PART);
 	st->tx_position += len;
@@ -358,7 +397,7 @@ bool tx_control(struct shmipc_session *s, struct shmipc_stream *st, unsigned int
 	}
 	list_del(&st->owing);
 	tx_announce(s, st, kind, tx->next);
-	frame = frame_begin(s, st, live_take(s, st, 0, true));
+	frame = frame_begin(s, st, live_take_control(s, st));
 	frame->kind = kind;
 	if (kind == FRAME_RESET)
 		frame->code = st->send_reset_code;
@@ -400,7 +439,23 @@ static bool next_return(const struct tx *tx, uint64_t *word)
 
 static bool anybody_waits(const struct tx *tx)
 {
-	return !list_empty(&tx->blocked) || !list_empty(&tx->owing);
+	return !list_empty(&tx->blocked) || !list_empty(&tx->owing) || tx->buf_waiters;
+}
+
+bool tx_waited_for(const struct shmipc_session *s)
+{
+	return anybody_waits(&s->tx);
+}
+
+void tx_release_bufs(struct shmipc_session *s)
+{
+	for (uint32_t i = 0; s->tx.live && i < s->tx.nr_live; i++) {
+		struct live *live = &s->tx.live[i];
+
+		if (live->stream && live->grant)
+			buf_returned(live->grant->buf);
+		live->grant = NULL;
+	}
 }
 
 /*
@@ -456,8 +511,10 @@ bool tx_arm(struct shmipc_session *s)
 		if (quarter < returns)
 			returns = quarter;
 		/* Another stream's send may have taken the returns that it waited for. */
-		found |= admits(s, st, tx_share(st->need));
+		found |= admits(s, st, tx_share(st->need), st->need_outside);
 	}
+	if (tx->buf_waiters)
+		returns = 1;
 	if (passed > tx->slots / 4)
 		passed = tx->slots / 4;
 	store_relaxed(&tx->control->tx_event, tx->reaped + returns - 1);
@@ -491,7 +548,7 @@ unsigned int tx_unblock(struct shmipc_session *s)
 	list_for_each_safe(pos, n, &tx->blocked) {
 		struct shmipc_stream *st = container_of(pos, struct shmipc_stream, blocked);
 
-		if (!admits(s, st, tx_share(st->need)))
+		if (!admits(s, st, tx_share(st->need), st->need_outside))
 			continue;
 		list_del(&st->blocked);
 		endpoint_post(s->ep, &st->source, SHMIPC_EV_WRITE);

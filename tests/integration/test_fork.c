@@ -53,7 +53,7 @@ static int own_endpoint(void)
 }
 
 /* Returns the number of the first line that is not as it should be. */
-static int in_fork(struct pair *p, struct shmipc_stream *st)
+static int in_fork(struct pair *p, struct shmipc_stream *st, struct shmipc_buf *buf)
 {
 	struct shmipc_listener *listener;
 	struct shmipc_session *session;
@@ -62,6 +62,7 @@ static int in_fork(struct pair *p, struct shmipc_stream *st)
 	struct shmipc_peer_info peer;
 	struct shmipc_event event;
 	struct shmipc_stats stats;
+	struct shmipc_buf *none;
 	void *data;
 	char c;
 
@@ -88,6 +89,12 @@ static int in_fork(struct pair *p, struct shmipc_stream *st)
 		shmipc_session_error(p->session),
 		shmipc_session_peer(p->session, &peer),
 		shmipc_stream_pause(st, 1),
+		shmipc_buf_new(p->ep, 1, &none),
+		shmipc_buf_send(st, buf, 1, 0, 0),
+		shmipc_buf_give(st, buf, 1, 0, 0),
+		shmipc_buf_wait(buf, 0),
+		shmipc_buf_freeze(buf),
+		shmipc_buf_take(st, &m, &none),
 	};
 
 	for (unsigned int i = 0; i < sizeof(answers) / sizeof(answers[0]); i++)
@@ -102,6 +109,9 @@ static int in_fork(struct pair *p, struct shmipc_stream *st)
 	shmipc_stream_set_user(st, &c);
 	if (p->listener->source.user || p->session->source.user || st->source.user)
 		return 31;
+	if (!shmipc_buf_data(buf) || shmipc_buf_size(buf) < 100)
+		return 32;
+	shmipc_buf_free(buf);
 	shmipc_stream_close(st);
 	shmipc_session_close(p->session);
 	shmipc_listener_close(p->listener);
@@ -116,8 +126,8 @@ static int in_fork(struct pair *p, struct shmipc_stream *st)
 static pid_t fork_locked(struct pair *p)
 {
 	struct lock *locks[] = {
-		&p->ep->poll_lock, &p->session->rx.map_lock, &p->session->rx.lock,
-		&p->session->tx.lock, &p->ep->lock,
+		&p->ep->poll_lock, &p->ep->buf_lock, &p->session->rx.map_lock,
+		&p->session->rx.lock, &p->session->tx.lock, &p->ep->lock,
 	};
 	pid_t pid;
 
@@ -136,6 +146,7 @@ static void test_fork(void **state)
 {
 	struct shmipc_peer_info peer;
 	struct shmipc_stream *st;
+	struct shmipc_buf *buf;
 	struct pair p;
 	int status;
 	pid_t pid;
@@ -143,12 +154,13 @@ static void test_fork(void **state)
 	(void)state;
 	pair_start(&p, NULL, 0, echo_child, NULL);
 	check_eq(shmipc_stream_open(p.session, &st), 0);
+	check_eq(shmipc_buf_new(p.ep, 100, &buf), 0);
 	round_trips(st, 100);
 	for (int i = 0; i < 5; i++) {
 		pid = i % 2 ? fork_locked(&p) : fork();
 		check(pid >= 0);
 		if (!pid)
-			_exit(in_fork(&p, st));
+			_exit(in_fork(&p, st, buf));
 		round_trips(st, 300);
 		check_eq(waitpid(pid, &status, 0), pid);
 		check(WIFEXITED(status));

@@ -7,7 +7,7 @@
 #include "barrier.h"
 #include "duo.h"
 
-enum base { INLINE, BLOCK, FIN, RESET };
+enum base { INLINE, BLOCK, FIN, RESET, BUFFER };
 
 struct row {
 	const char *what;
@@ -33,7 +33,7 @@ CHANGE(flag_8, f->flags |= 8)
 CHANGE(flag_80, f->flags |= 0x80)
 CHANGE(type, f->type = 1)
 CHANGE(returns, f->returns = 1)
-CHANGE(block_reserved, f->block.reserved = 1)
+CHANGE(block_reserved, f->block.serial = 1)
 CHANGE(returns_high, f->returns = 1U << 31)
 CHANGE(stream_count, f->stream = d->a->nr_streams)
 CHANGE(stream_max, f->stream = 0xffff)
@@ -68,6 +68,18 @@ CHANGE(block_length_far, f->block.length = d->b->tx.segments[0].len)
 CHANGE(block_length_max, f->block.length = UINT64_MAX)
 CHANGE(block_length_wraps, f->block.length = -f->block.offset)
 CHANGE(block_last_byte, f->block.offset = d->b->tx.segments[0].len - f->block.length)
+
+CHANGE(slot_buffer, f->block.slot = BUF_SLOT_FIRST)
+CHANGE(slot_arena, f->block.slot = BUF_SLOT_FIRST - 1)
+CHANGE(slot_0, f->block.slot = 0)
+CHANGE(slot_other, f->block.slot = BUF_SLOT_FIRST + 1)
+CHANGE(serial_0, f->block.serial = 0)
+CHANGE(serial_2, f->block.serial = 2)
+CHANGE(given, f->flags |= FRAME_F_GIVEN)
+CHANGE(offset_1, f->block.offset = 1)
+CHANGE(offset_page, f->block.offset = 4096; f->block.length = 4096)
+CHANGE(buffer_all, f->block.length = 8192)
+CHANGE(buffer_more, f->block.length = 8193)
 
 static const struct row rows[] = {
 	{ "nothing", INLINE, nothing, 1 },
@@ -122,6 +134,28 @@ static const struct row rows[] = {
 	{ "block length beyond the end", BLOCK, block_length_far, -EBADMSG },
 	{ "block length 2^64 - 1", BLOCK, block_length_max, -EBADMSG },
 	{ "block length that wraps", BLOCK, block_length_wraps, -EBADMSG },
+	{ "a block in a buffer", BLOCK, slot_buffer, -EBADMSG },
+	{ "given, and no buffer", BLOCK, given, -EBADMSG },
+	{ "given, and a FIN", FIN, given, -EBADMSG },
+	{ "nothing", BUFFER, nothing, 1000 },
+	{ "given", BUFFER, given, 1000 },
+	{ "all of a buffer", BUFFER, buffer_all, 1000 },
+	{ "the next serial", BUFFER, serial_2, 1000 },
+	{ "serial 0", BUFFER, serial_0, -EBADMSG },
+	{ "a buffer in an arena's slot", BUFFER, slot_arena, -EBADMSG },
+	{ "a buffer in slot 0", BUFFER, slot_0, -EBADMSG },
+	{ "a buffer that was not granted", BUFFER, slot_other, -EBADMSG },
+	{ "a buffer out of range", BUFFER, slot_out, -EBADMSG },
+	{ "a buffer 2^32 - 1", BUFFER, slot_max, -EBADMSG },
+	{ "a buffer from its second byte", BUFFER, offset_1, -EBADMSG },
+	{ "a buffer from its second page", BUFFER, offset_page, -EBADMSG },
+	{ "a buffer's offset far away", BUFFER, offset_far, -EBADMSG },
+	{ "a buffer's length 0", BUFFER, block_length_0, -EBADMSG },
+	{ "a buffer's length beyond its end", BUFFER, buffer_more, -EBADMSG },
+	{ "a buffer's length 2^64 - 1", BUFFER, block_length_max, -EBADMSG },
+	{ "inline length of a buffer", BUFFER, length_some, -EBADMSG },
+	{ "type of a buffer", BUFFER, type, -EBADMSG },
+	{ "returns, in a buffer", BUFFER, returns, -EBADMSG },
 };
 
 #define NROWS (sizeof(rows) / sizeof(rows[0]))
@@ -130,8 +164,16 @@ static const struct row rows[] = {
 static void begin(struct duo *d, struct shmipc_stream **b, struct shmipc_stream **a,
 		  struct shmipc_message *held)
 {
+	struct shmipc_buf *buf;
+
 	duo_open(d, NULL);
 	duo_stream(d, b, a);
+	/* One of two pages in the first slot that a buffer can have. */
+	assert_int_equal(shmipc_buf_new(d->b_ep, 8192, &buf), 0);
+	assert_int_equal(shmipc_buf_send(*b, buf, 8192, 0, LIMIT), 0);
+	assert_int_equal(shmipc_peek(*a, held, LIMIT), 1);
+	assert_int_equal(shmipc_return(*a, held), 0);
+	assert_int_equal(shmipc_buf_wait(buf, LIMIT), 0);
 	assert_int_equal(shmipc_write(*b, "held", 4, 0, LIMIT), 4);
 	assert_int_equal(shmipc_peek(*a, held, LIMIT), 1);
 }
@@ -143,7 +185,11 @@ static struct frame make(struct duo *d, struct shmipc_stream *b, enum base base)
 	if (base == INLINE)
 		return f;
 	f.length = 0;
-	f.kind = base == BLOCK ? FRAME_BLOCK : base == FIN ? FRAME_FIN : FRAME_RESET;
+	f.kind = base == BLOCK ? FRAME_BLOCK : base == BUFFER ? FRAME_BUFFER :
+		 base == FIN ? FRAME_FIN : FRAME_RESET;
+	if (base == BUFFER)
+		f.block = (typeof(f.block)){ .slot = BUF_SLOT_FIRST, .serial = 1,
+					     .length = 1000 };
 	if (base == BLOCK)
 		f.block = (typeof(f.block)){ .slot = 0, .offset = d->a->rx.arena_offset + 4096,
 					     .length = 1000 };
@@ -185,6 +231,29 @@ static void test_each_field(void **state)
 	}
 }
 
+/* Of a buffer that is held, the slot can't be another's. */
+static void test_buffer_held(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct shmipc_message held, buffer;
+	struct frame f;
+	struct duo d;
+
+	(void)state;
+	begin(&d, &b, &a, &held);
+	f = make(&d, b, BUFFER);
+	duo_inject(d.b, &f);
+	assert_int_equal(shmipc_peek(a, &buffer, LIMIT), 1);
+	assert_int_equal(buffer.len, 1000);
+	f.position += 1000;
+	f.live--;
+	f.block.serial++;
+	duo_inject(d.b, &f);
+	assert_int_equal(shmipc_peek(a, &buffer, MS), -EBADMSG);
+	assert_int_equal(shmipc_session_error(d.a), -EBADMSG);
+	duo_close(&d);
+}
+
 /* ---- the word that publishes -------------------------------------------------- */
 
 static void put_seq(struct duo *d, uint64_t seq, int expected, const char *what)
@@ -220,7 +289,7 @@ static void test_seq(void **state)
 	put_seq(&d, -128ULL, -EBADMSG, "of the last lap, when there was none");
 	put_seq(&d, 1ULL << 32, -EBADMSG, "+ 2^32");
 	put_seq(&d, 1ULL << 63, -EBADMSG, "+ 2^63");
-	put_seq(&d, -3ULL, -ETIMEDOUT, "0: not there yet");
+	put_seq(&d, -4ULL, -ETIMEDOUT, "0: not there yet");
 }
 
 /* ---- the ends of streams --------------------------------------------------------- */
@@ -413,6 +482,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_each_field), cmocka_unit_test(test_seq),
+		cmocka_unit_test(test_buffer_held),
 		cmocka_unit_test(test_after_the_end), cmocka_unit_test(test_older_generation),
 		cmocka_unit_test(test_control_words), cmocka_unit_test(test_cursor),
 		cmocka_unit_test(test_first_segment),

@@ -29,7 +29,7 @@ static char device[32], name[SHMIPC_NAME_MAX + 1];
 static int device_fd;
 
 /* What the stand-in is asked, and what it shall answer. */
-static unsigned int calls[16];
+static unsigned int calls[32];
 static struct shmipc_query query;
 static struct shmipc_sync syncs[8];
 static struct shmipc_connect connects[8];
@@ -37,6 +37,8 @@ static struct shmipc_close closes[8];
 static struct shmipc_bind bound;
 static struct shmipc_accept accepted;
 static struct shmipc_seg_grant granted;
+static struct shmipc_seg_take taken;
+static uint32_t own_rights;
 static struct shmipc_notify rung;	/* the last of an array */
 static bool accept_fails;
 static int fail_with, fail_times;
@@ -100,6 +102,11 @@ static int fake_ioctl(int fd, unsigned long request, void *arg)
 	case SHMIPC_IOC_SEG_INFO: {
 		struct shmipc_seg_info *info = arg;
 
+		if (!info->flags) {
+			assert_int_equal(info->handle, 31);
+			info->out_rights = own_rights;
+			return 0;
+		}
 		assert_int_equal(info->flags, SHMIPC_SEG_OF_PEER);
 		info->out_length = 4096;
 		info->out_offset = next_offset;
@@ -107,6 +114,15 @@ static int fake_ioctl(int fd, unsigned long request, void *arg)
 	}
 	case SHMIPC_IOC_SEG_GRANT:
 		granted = *(struct shmipc_seg_grant *)arg;
+		return 0;
+	case SHMIPC_IOC_SEG_TAKE:
+		taken = *(struct shmipc_seg_take *)arg;
+		((struct shmipc_seg_take *)arg)->out_handle = 32;
+		((struct shmipc_seg_take *)arg)->out_offset = next_offset;
+		return 0;
+	case SHMIPC_IOC_SEG_REVOKE:
+	case SHMIPC_IOC_SEG_FREEZE:
+	case SHMIPC_IOC_SEG_GIVE:
 		return 0;
 	case SHMIPC_IOC_BIND:
 		bound = *(struct shmipc_bind *)arg;
@@ -270,6 +286,49 @@ static void test_segment_unmappable(void **state)
 	assert_int_equal(ops->segment_create(pv, 4096, true, &segment), -EINVAL);
 	assert_int_equal(calls[nr(SHMIPC_IOC_CLOSE)], 1);
 	assert_int_equal(closes[0].handle, 31);
+}
+
+/* What is taken is where it was; a module that knows nothing of that is no error of its own. */
+static void test_ownership(void **state)
+{
+	struct pv_segment segment = { .handle = 31 }, own;
+	struct pv_mapping mapping;
+	const void *at;
+
+	(void)state;
+	assert_int_equal(ops->segment_freeze(pv, &segment), 0);
+	assert_int_equal(ops->segment_give(pv, 51, 9), 0);
+	own_rights = 0;
+	assert_int_equal(ops->segment_state(pv, &segment), -EBUSY);
+	own_rights = SHMIPC_RIGHT_READ;
+	assert_int_equal(ops->segment_state(pv, &segment), 0);
+	assert_int_equal(ops->segment_map(pv, 51, 3, &mapping), 0);
+	at = mapping.addr;
+	assert_int_equal(ops->segment_take(pv, 51, 3, &mapping, &own), 0);
+	assert_true(taken.session == 51 && taken.slot == 3 && !taken.flags);
+	assert_true(own.addr == at && own.handle == 32 && own.len == 4096 && !mapping.addr);
+	strcpy(own.addr, "mine");
+	ops->segment_refuse(pv, 52, 4);
+	assert_true(taken.session == 52 && taken.slot == 4 && taken.flags == SHMIPC_TAKE_REFUSE);
+	ops->segment_destroy(pv, &own);
+	ops->segment_revoke(pv, 51, 3);
+	assert_int_equal(calls[nr(SHMIPC_IOC_SEG_REVOKE)], 1);
+
+	/* It can't be mapped: nothing of it is left here. */
+	assert_int_equal(ops->segment_map(pv, 51, 3, &mapping), 0);
+	next_offset = 8191;
+	assert_int_equal(ops->segment_take(pv, 51, 3, &mapping, &own), -ESTALE);
+	assert_null(mapping.addr);
+	assert_int_equal(closes[1].handle, 32);
+
+	fail_with = ENOTTY;
+	fail_times = 3;
+	assert_int_equal(ops->segment_freeze(pv, &segment), -EOPNOTSUPP);
+	assert_int_equal(ops->segment_give(pv, 51, 9), -EOPNOTSUPP);
+	assert_int_equal(ops->segment_take(pv, 51, 3, &mapping, &own), -EOPNOTSUPP);
+	fail_with = EDQUOT;
+	fail_times = 1;
+	assert_int_equal(ops->segment_take(pv, 51, 3, &mapping, &own), -EDQUOT);
 }
 
 /* ---- names and sessions -------------------------------------------------------------- */
@@ -573,7 +632,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_abi, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_device, setup, teardown),
-		OPENED(test_segments), OPENED(test_segment_unmappable), OPENED(test_bind),
+		OPENED(test_segments), OPENED(test_segment_unmappable), OPENED(test_ownership),
+		OPENED(test_bind),
 		OPENED(test_accept), OPENED(test_connect), OPENED(test_sync_one),
 		OPENED(test_sync_many), OPENED(test_sync_stale), OPENED(test_next_steps),
 		OPENED(test_kick), OPENED(test_kick_fails),

@@ -90,6 +90,41 @@ static void test_redelivered(void **state)
 	duo_close(&d);
 }
 
+/* A buffer that is out stays where it is, whichever side goes; then none can be sent any more. */
+static void test_buffer(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct shmipc_message m;
+	struct shmipc_buf *buf;
+	struct duo d;
+	int round;
+
+	(void)state;
+	duo_open(&d, &small);
+	duo_stream(&d, &b, &a);
+	assert_int_equal(shmipc_buf_new(d.b_ep, 1 << 20, &buf), 0);
+	duo_fill(shmipc_buf_data(buf), 1 << 20, 3);
+	assert_int_equal(shmipc_buf_send(b, buf, 1 << 20, 0, 0), 0);
+	assert_int_equal(shmipc_peek(a, &m, 0), 1);
+	for (round = 0; round < 3; round++) {
+		a = renew(&d.a, a, true);
+		assert_int_equal(shmipc_peek(a, &m, 0), 1);
+		assert_int_equal(m.flags, SHMIPC_MSG_REDELIVERED);
+		assert_int_equal(m.len, 1 << 20);
+		assert_memory_equal(m.spans[0].data, shmipc_buf_data(buf), 1 << 20);
+		b = renew(&d.b, b, true);
+		/* It is out, and its share of the window is, and no memory. */
+		assert_int_equal(b->out_bytes, 1 << 20);
+		assert_int_equal(d.b->tx.bytes, 0);
+		assert_int_equal(shmipc_write(b, "x", 1, 0, 0), -EAGAIN);
+	}
+	assert_int_equal(shmipc_return(a, &m), 0);
+	assert_int_equal(shmipc_buf_send(b, buf, 1, 0, 0), -EOPNOTSUPP);
+	duo_send(b, a, 100);
+	reborn_expect_quiet(&d);
+	duo_close(&d);
+}
+
 /* One that stopped in good order left nothing to be marked, or to be read twice. */
 static void test_handed_over(void **state)
 {
@@ -498,7 +533,8 @@ static void test_overlap(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_goes_on), cmocka_unit_test(test_redelivered),
+		cmocka_unit_test(test_goes_on), cmocka_unit_test(test_buffer),
+		cmocka_unit_test(test_redelivered),
 		cmocka_unit_test(test_handed_over), cmocka_unit_test(test_half_read),
 		cmocka_unit_test(test_reserved), cmocka_unit_test(test_finished),
 		cmocka_unit_test(test_end_before_return), cmocka_unit_test(test_reset),

@@ -20,8 +20,8 @@
  *		doorbell; an endpoint a thread is faster. The library starts no thread and calls
  *		nothing of the program: there are no callbacks.
  *   Pointers	What a call fills in is valid until it is closed, and closing what it belongs to
- *		closes it: an endpoint its listeners and sessions, a session its streams. Names and
- *		options are read during the call. NULL is allowed where it says so, and to close.
+ *		closes it: an endpoint its listeners, sessions and buffers, a session its streams.
+ *		Names and options are read during the call. NULL is allowed where it says so, and to close.
  *   Fork	Handles stay with the process that made them: in a forked child each call that
  *		answers an error answers -EPERM, each that closes or sets something does nothing
  *		(shmipc_close() frees), and shmipc_stream_reset_code() is 0. exec ends the
@@ -47,6 +47,7 @@ struct shmipc_endpoint;
 struct shmipc_listener;
 struct shmipc_session;
 struct shmipc_stream;
+struct shmipc_buf;
 
 #define SHMIPC_FOREVER		((int64_t)-1)
 #define SHMIPC_SPANS_MAX	8
@@ -462,6 +463,7 @@ struct shmipc_message {
  * and that this one continues: @position tells which bytes. shmipc_read() can't show that.
  */
 #define SHMIPC_MSG_REDELIVERED	(1U << 1)
+#define SHMIPC_MSG_GIVEN	(1U << 2)	/* shmipc_buf_take() can make it this process's own */
 
 /**
  * shmipc_peek - take the next message, to read in place
@@ -554,6 +556,138 @@ uint32_t shmipc_stream_reset_code(const struct shmipc_stream *stream);
  * the stream (as closing a TCP socket does). Messages held from it are returned.
  */
 void shmipc_stream_close(struct shmipc_stream *stream);
+
+/* ---- big buffers -------------------------------------------------------- */
+
+/*
+ * A buffer is memory of the program's that is sent as it is, however large: sending 1 GiB costs what
+ * sending 64 bytes costs. Its peer maps it at the first send and keeps it mapped, so a buffer that
+ * is used again is cheaper than a new one. The library keeps none for later: what is freed is gone.
+ *
+ * A peer to which it was sent can read it until it is freed, or given to another, also what is
+ * written into it later: use one buffer for those who may read the same.
+ *
+ * With the embedded provider a session can be sent 768 different buffers in its life, of 64 GiB
+ * together with its other memory, and what is freed stays mapped at the peer until the session ends.
+ * SHMIPC_SEALED does not cover buffers.
+ * In a session that was taken over from another program none can be sent: -EOPNOTSUPP.
+ */
+
+/**
+ * shmipc_buf_new - make a buffer
+ * @ep: the endpoint; it can be sent on every stream of it
+ * @len: bytes, > 0, rounded up to whole pages; all zero
+ * @buf: filled in; the caller frees it with shmipc_buf_free()
+ *
+ * Return: 0; -EINVAL length; -EDQUOT, -ENOSPC this user's, the machine's cap on memory; -ENOMEM;
+ * -EMFILE, -ENFILE no descriptor left; -ESTALE.
+ */
+int shmipc_buf_new(struct shmipc_endpoint *ep, size_t len, struct shmipc_buf **buf);
+
+/**
+ * shmipc_buf_free - let go of a buffer
+ * @buf: or NULL. Its pointer is no longer valid.
+ *
+ * Where it is out, its readers keep it until they have returned it, and what was given can still be
+ * taken; the memory is freed when the last has come back and a call on this endpoint sees it.
+ */
+void shmipc_buf_free(struct shmipc_buf *buf);
+
+/**
+ * shmipc_buf_data - where a buffer is
+ * @buf: the buffer
+ *
+ * The address is the same for its life. It may be written as long as the buffer is not out,
+ * frozen or given; nothing stops a program from writing into what is out, and its readers see that.
+ * A touch of what is given, and a write to what is frozen, is SIGBUS.
+ *
+ * Return: the address, aligned to a page; also in a forked child, where nothing is mapped there.
+ */
+void *shmipc_buf_data(const struct shmipc_buf *buf);
+
+/** shmipc_buf_size - bytes in a buffer. Return: as many, whole pages; also in a forked child. */
+size_t shmipc_buf_size(const struct shmipc_buf *buf);
+
+/**
+ * shmipc_buf_send - send the first bytes of a buffer as one message, in place
+ * @stream: the stream, of the endpoint that made or took the buffer
+ * @buf: the buffer
+ * @len: bytes to send, 1 to shmipc_buf_size()
+ * @flags: SHMIPC_MORE, SHMIPC_CORK
+ * @timeout_ns: how long to wait for the stream's window, or for the peer to drain a full ring
+ *
+ * The receiver gets it with shmipc_peek() or shmipc_read(), in order with all other messages. It
+ * is out until that message is returned; it may be sent again meanwhile, on any stream of any
+ * session. It counts for the stream's window, not for max_memory. A stream with nothing out may
+ * always send one.
+ *
+ * Return: 0; -EINVAL length, flag, or a buffer of another endpoint; -EBUSY it is given, or a
+ * reservation is out on the stream; -ESTALE the peer took it; -ENOSPC the session has as many
+ * buffers as can be; -EAGAIN, -ETIMEDOUT, -EPIPE, -ECONNRESET, -ESHUTDOWN, -EBADMSG as
+ * shmipc_reserve(); -ENOMEM.
+ */
+int shmipc_buf_send(struct shmipc_stream *stream, struct shmipc_buf *buf, size_t len,
+		    unsigned int flags, int64_t timeout_ns);
+
+/**
+ * shmipc_buf_wait - wait until a buffer is out nowhere
+ * @buf: the buffer; nobody sends it meanwhile
+ * @timeout_ns: how long to wait
+ *
+ * Where a session ended, its readers have returned it.
+ *
+ * Return: 0 it may be written again (what was given has come back); -EAGAIN, -ETIMEDOUT it is
+ * still out; -ESTALE it was given and taken: free it; -EBUSY it was given in a session that this
+ * side has closed since, whose peer may still take it.
+ */
+int shmipc_buf_wait(struct shmipc_buf *buf, int64_t timeout_ns);
+
+/**
+ * shmipc_buf_freeze - give up the right to write, for good
+ * @buf: the buffer, out or not
+ *
+ * Its readers may then check it in place: it can't change any more. It can be sent and given;
+ * who takes it may write.
+ *
+ * Return: 0, also for one that is frozen; -EOPNOTSUPP the provider or the module can't; -EBUSY it
+ * is given; -ESTALE the peer took it.
+ */
+int shmipc_buf_freeze(struct shmipc_buf *buf);
+
+/**
+ * shmipc_buf_give - send a buffer, and the right to write it with it
+ * @stream: as shmipc_buf_send(), and all that follows
+ * @buf: the buffer, which may be out nowhere
+ * @len: bytes of the message; the whole buffer is given
+ * @flags: as there
+ * @timeout_ns: as there
+ *
+ * From then on this process can't read or write it. The receiver reads the message as any other, and
+ * may make the buffer its own by shmipc_buf_take(). If it returns the message without, or dies, or
+ * closes the session, the buffer comes back. shmipc_buf_wait() tells which.
+ *
+ * Return: 0; -EOPNOTSUPP the provider or the module can't; -EBUSY it is out; others as
+ * shmipc_buf_send().
+ */
+int shmipc_buf_give(struct shmipc_stream *stream, struct shmipc_buf *buf, size_t len,
+		    unsigned int flags, int64_t timeout_ns);
+
+/**
+ * shmipc_buf_take - become the owner of a buffer that was given
+ * @stream: the stream that the message was taken from
+ * @message: as shmipc_peek() filled it in, of one span; it is returned by this (its @nspans is 0)
+ * @buf: filled in; the caller frees it with shmipc_buf_free()
+ *
+ * The bytes stay where the message's span pointed, and shmipc_buf_data() is that address. The
+ * memory counts for this user from now on. On an error the message is as it was.
+ *
+ * Return: 0; -EINVAL the message is not held, not given, or has more spans than one; -EDQUOT it is
+ * over this user's cap on memory, -ENOSPC over one of the endpoint's; -EBUSY another message of
+ * the same buffer is held; -ENOENT the peer took it back; -EOPNOTSUPP; -ENOMEM; -ESTALE it was
+ * taken and could not be mapped: then it and the message are gone.
+ */
+int shmipc_buf_take(struct shmipc_stream *stream, struct shmipc_message *message,
+		    struct shmipc_buf **buf);
 
 /* ---- errors ------------------------------------------------------------- */
 
