@@ -37,8 +37,8 @@
  *	ETIMEDOUT	the timeout passed (CONNECT)
  *	EINTR		a signal came (CONNECT, ACCEPT; SYNC reports it in out_flags)
  *	EBUSY		lost a race, or still in use; by who has yielded, or adopts and may not yet
- *	ESTALE		this attachment was handed over, or the endpoint is dead; or this segment was
- *			given, and taken
+ *	ESTALE		this attachment was handed over, or the endpoint is dead; or this segment
+ *			was given, and taken
  *	EPERM		called by a process that is not the endpoint's
  *	EPIPE		the peer is gone
  *	EEXIST		that slot is in use, or that segment granted already
@@ -301,8 +301,8 @@ struct shmipc_seg_freeze {
  * struct shmipc_seg_give - offer the ownership of a granted segment to the session's peer
  *
  * When it returns, nobody can write: what the giver has mapped is SIGBUS to touch, also to read,
- * and can't be mapped. The peer reads on, and gets CAUSE_GIVEN; it may SEG_TAKE. Until then the segment
- * is in limbo: the giver owns it and is charged, without any right.
+ * and can't be mapped. The peer reads on, and gets CAUSE_GIVEN; it may SEG_TAKE. Until then the
+ * segment is in limbo: the giver owns it and is charged, without any right.
  *
  * It comes back, with the rights that it had before and CAUSE_RETURNED for the giver, when the peer
  * refuses (the grant stays), or when the grant ends: by SEG_REVOKE, by CLOSE of the session with
