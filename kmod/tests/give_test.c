@@ -249,7 +249,7 @@ static void mover_start(struct kunit *test, struct mover *m, int (*fn)(void *))
 {
 	m->task = kthread_run(fn, m, "shmipc-mover");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(m->task));
-	while (READ_ONCE(m->task->__state) != TASK_UNINTERRUPTIBLE)
+	while (READ_ONCE(m->task->__state) != TASK_UNINTERRUPTIBLE && !READ_ONCE(m->done))
 		usleep_range(100, 200);
 }
 

@@ -197,11 +197,13 @@ static void session_slot_again(struct kunit *test)
 /**
  * struct dropper - a thread that ends the grant of slot 0
  * @mine: it was the one who took it out
+ * @done: it did not wait, or not any more
  */
 struct dropper {
 	struct shmipc_side *granter;
 	struct task_struct *task;
 	bool mine;
+	bool done;
 };
 
 static int drop_thread(void *arg)
@@ -209,6 +211,7 @@ static int drop_thread(void *arg)
 	struct dropper *d = arg;
 
 	d->mine = slot_drop(d->granter, 0);
+	WRITE_ONCE(d->done, true);
 	while (!kthread_should_stop())
 		schedule_timeout_interruptible(1);
 	return 0;
@@ -233,8 +236,10 @@ static void session_drop_waits(struct kunit *test)
 		d[i] = (struct dropper){ .granter = &s->side[1] };
 		d[i].task = kthread_run(drop_thread, &d[i], "shmipc-drop");
 		KUNIT_ASSERT_FALSE(test, IS_ERR(d[i].task));
-		while (READ_ONCE(d[i].task->__state) != TASK_UNINTERRUPTIBLE)
+		while (READ_ONCE(d[i].task->__state) != TASK_UNINTERRUPTIBLE &&
+		       !READ_ONCE(d[i].done))
 			usleep_range(100, 200);
+		KUNIT_EXPECT_FALSE(test, READ_ONCE(d[i].done));
 	}
 	KUNIT_EXPECT_PTR_EQ(test, xa_load(&s->side[1].slots, 0), (void *)view);
 	KUNIT_EXPECT_NE(test, view->rights, 0U);
