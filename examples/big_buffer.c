@@ -83,7 +83,7 @@ static void produce(struct shmipc_stream *st, struct shmipc_buf *buf)
 	struct shmipc_message m;
 	int err;
 
-	step(NULL);
+	step("begun");
 	fill(shmipc_buf_data(buf), 1);
 	step("filled by the producer");
 	must("send", shmipc_buf_send(st, buf, len, 0, limit));

@@ -181,8 +181,10 @@ void buf_sweep(struct shmipc_endpoint *ep)
 
 void buf_destroy_all(struct shmipc_endpoint *ep)
 {
-	while (!list_empty(&ep->bufs))
-		destroy(container_of(ep->bufs.next, struct shmipc_buf, node));
+	struct list *pos, *n;
+
+	list_for_each_safe(pos, n, &ep->bufs)
+		destroy(container_of(pos, struct shmipc_buf, node));
 }
 
 /* With the last one it may be gone: who waits goes on and frees it, or has freed it. */
@@ -286,7 +288,7 @@ static int prepare(struct shmipc_buf *buf, struct shmipc_session *s, bool give,
 	*grant = find_grant(buf, s);
 	if (!*grant)
 		err = make_grant(buf, s, grant);
-	if (err || !give)
+	if (!*grant || !give)
 		return err;
 	/* They have returned it, and must not read what is another's. */
 	end_grants(buf, s);

@@ -87,9 +87,8 @@ struct shmipc_endpoint {
 	unsigned int since_sync;	/* (leader) polls since the last sync */
 
 	struct lock buf_lock;
-	struct list bufs;		/* (buf_lock) */
 	atomic_uint bufs_freed;		/* those that the program freed, and that are out */
-	atomic_bool bufs_litter;	/* one of them may have come back */
+	struct list bufs;		/* (buf_lock) */
 
 	struct lock lock;
 	struct list sessions;		/* (lock) */
@@ -101,6 +100,7 @@ struct shmipc_endpoint {
 	struct list corked;		/* (lock) sessions that may have to ring */
 	struct list sources;		/* (lock) */
 	atomic_bool want_events;	/* shmipc_wait() was called once; written under lock */
+	atomic_bool bufs_litter;	/* one of @bufs_freed may have come back */
 	atomic_int poll_fd;		/* shmipc_fd()'s: an epoll of pv->fd and @news; -1: none yet */
 	int news;			/* eventfd (invariant once poll_fd is set) */
 	atomic_int polled;		/* POLL_*: whether the next news goes to @news */

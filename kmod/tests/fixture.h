@@ -52,8 +52,8 @@ void shmipc_test_exit(struct kunit *test);
 
 /* All of them, for run.h. */
 #define SHMIPC_TEST_SUITES(X)	\
-	X(account) X(handle) X(segment) X(view) X(mapping) X(give) X(ready) X(sync) X(listener) \
-	X(session) X(endpoint) X(handover)
+	X(account) X(handle) X(segment) X(view) X(mapping) X(give) X(ready) X(sync) \
+	X(listener) X(session) X(endpoint) X(handover)
 
 #define SHMIPC_TEST_DECLARE(name)	extern struct kunit_suite shmipc_suite_##name;
 SHMIPC_TEST_SUITES(SHMIPC_TEST_DECLARE)
