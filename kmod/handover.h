@@ -18,10 +18,11 @@
  * cancelled, its time is up, or its one adoption ends, by COMMIT or otherwise: it is then over,
  * and a holder that had yielded goes on. Nobody adopts a holder that has not offered.
  *
- * Who changes what: hold under ep->ready_lock; all but a loss with ep->lock too. A loss (the
- * anchor's VMA goes, under mmap_lock) only marks GONE, and queues ep->settle, which with ep->lock
- * draws the conclusion. So with ep->lock held nothing changes but that somebody may be GONE, and of
- * COMMIT, cancel, deadline, death and expiry, which all have ep->lock, the first one wins.
+ * Who changes what: hold under ep->ready_lock; all but a loss and an end with ep->lock too. A loss
+ * (the anchor's VMA goes, under mmap_lock) only marks GONE, and queues ep->settle, which with
+ * ep->lock draws the conclusion; an end marks, and queues ep->death. So with ep->lock held nothing
+ * changes but that somebody may be GONE, and of COMMIT, cancel, deadline and expiry, which all have
+ * ep->lock, the first one wins.
  *
  * COMMIT: the holder is marked GONE; its rights are taken, and its mappings zapped with one call;
  * charges, cookies, causes; the successor gets the right to write; ep->att is set. What fails,
