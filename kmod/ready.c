@@ -40,9 +40,10 @@ static struct shmipc_attachment *bump_locked(struct shmipc_endpoint *ep)
 	struct shmipc_attachment *att = ep->att;
 
 	lockdep_assert_held(&ep->ready_lock);
+	if (!att)
+		return NULL;
 	/* Pairs with the acquire of who polls the anchor: what it then takes is on the list. */
-	if (att)
-		smp_store_release(&att->anchor->ready, att->anchor->ready + 1);
+	smp_store_release(&att->anchor->ready, att->anchor->ready + 1);
 	return att;
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 #
-# Install the Debian packages that are missing: deps.sh [build|modules|native|vm|install|long|all]...
+# Install the Debian packages that are missing: deps.sh [build|modules|native|vm|install|lint|long|all]...
 # Without the rights to install, prints the one line that would and fails.
 set -euo pipefail
 
@@ -18,8 +18,9 @@ packages() {
 			debootstrap mount libelf1 libssl3 flex bison bc libelf-dev xz-utils ;;
 	install) packages vm; echo dkms ;;
 	modules) packages build; echo linux-headers-amd64 ;;
-	long) packages install; echo clang clang-tidy cppcheck ;;
-	all) packages install ;;
+	lint) packages vm; echo clang-tidy cppcheck sparse coccinelle codespell perl ;;
+	long) packages all; echo clang ;;
+	all) packages install; packages lint ;;
 	*) echo "deps.sh: no such group: $1" >&2; exit 2 ;;
 	esac
 }
@@ -32,7 +33,8 @@ if ! command -v dpkg-query >/dev/null; then
 fi
 
 missing=()
-for p in $(for g in "${@:-all}"; do packages "$g"; done | tr ' ' '\n' | sort -u); do
+wanted=$(for g in "${@:-all}"; do packages "$g"; done | tr ' ' '\n' | sort -u)
+for p in $wanted; do
 	dpkg-query -W -f '${Status}\n' "$p" 2>/dev/null | grep '^install ok installed' >/dev/null ||
 		missing+=("$p")
 done
