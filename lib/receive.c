@@ -32,7 +32,7 @@ static bool read_ready(void *arg)
 	return stream_readable(arg);
 }
 
-static struct rx_node *take_head(struct shmipc_stream *st)
+static inline struct rx_node *take_head(struct shmipc_stream *st)
 {
 	struct rx_node *node = st->head;
 
@@ -40,6 +40,7 @@ static struct rx_node *take_head(struct shmipc_stream *st)
 	if (!st->head)
 		st->tail = &st->head;
 	st->mid = node->flags & FRAME_F_MORE;
+	/* What is delivered again may lie behind what was consumed. */
 	if (!(node->flags & NODE_BEHIND))
 		store_release(&st->session->tx.records[st->slot].consumed,
 			      node->position + node->length);
@@ -50,10 +51,10 @@ static struct rx_node *take_head(struct shmipc_stream *st)
  * Passes what is at the head of a message that was cut. The application is told, once, if it has a
  * part: -ECANCELED, else 0. Releases rx.lock.
  */
-static int pass_cut(struct shmipc_stream *st)
+static __attribute__((cold, noinline)) int pass_cut(struct shmipc_stream *st)
 {
 	struct shmipc_session *s = st->session;
-	bool told = false, ring = rx_pass_cut(s, st, &told);
+	bool told, ring = rx_pass_cut(s, st, &told);
 
 	unlock(&s->rx.lock);
 	if (ring)

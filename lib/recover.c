@@ -299,7 +299,7 @@ static bool in_order(const struct shmipc_stream *st, uint64_t position, uint64_t
 }
 
 /* Nobody is left who could have it. */
-static int give_back(struct shmipc_session *s, const struct frame *frame, bool *ring)
+static int give_back(struct shmipc_session *s, const struct frame *frame)
 {
 	struct rx_node *node;
 
@@ -310,7 +310,7 @@ static int give_back(struct shmipc_session *s, const struct frame *frame, bool *
 	node->live = frame->live;
 	node->kind = frame->kind;
 	lock(&s->rx.lock);
-	*ring |= rx_return(s, node);
+	rx_return(s, node);
 	unlock(&s->rx.lock);
 	return 0;
 }
@@ -348,8 +348,26 @@ static void restore_fin(struct shmipc_session *s, struct shmipc_stream *st)
 		st->fin_received = st->fin_consumed = true;
 }
 
-static int deliver_again(struct shmipc_session *s, struct frame *frame, uint64_t *consumed,
-			 bool first, bool *ring)
+/* Takes it as any other, off a ring of our own. */
+static int take_again(struct shmipc_session *s, struct frame *ring, const struct frame *frame)
+{
+	struct rx *rx = &s->rx;
+	const struct frame *peers = rx->ring;
+	uint32_t published = rx->published;
+	int n;
+
+	ring[frame->seq & (rx->slots - 1)] = *frame;
+	rx->ring = ring;
+	rx->next = frame->seq;
+	rx->published = frame->seq;	/* so that none of it is passed to the peer */
+	n = rx_drain(s, 1);
+	rx->ring = peers;
+	rx->published = published;
+	return n > 0 ? 0 : n ? n : -EBADMSG;
+}
+
+static int deliver_again(struct shmipc_session *s, struct frame *ring, struct frame *frame,
+			 uint64_t *consumed, bool first)
 {
 	struct shmipc_stream *st = s->streams[frame->stream];
 	int err;
@@ -359,15 +377,14 @@ static int deliver_again(struct shmipc_session *s, struct frame *frame, uint64_t
 	if (st && frame->generation != st->generation)
 		st = NULL;
 	if (st && st->reset_received)
-		return give_back(s, frame, ring);
+		return give_back(s, frame);
 	if (st) {
 		if (!in_order(st, frame->position, *consumed, first))
 			return -EBADMSG;
 		st->rx_position = frame->position;
 		frame->flags &= ~FRAME_F_OPEN;
 	}
-	s->rx.next = frame->seq;
-	err = rx_take(s, frame, ring);
+	err = take_again(s, ring, frame);
 	if (!err && st)
 		mark(s, st, &s->rx.nodes[frame->live], *consumed);
 	else if (!err && s->streams[frame->stream] &&
@@ -386,22 +403,24 @@ static uint64_t *all_consumed(const struct shmipc_session *s)
 	return consumed;
 }
 
-static int deliver_all(struct shmipc_session *s, bool *ring)
+static int deliver_all(struct shmipc_session *s)
 {
 	struct recovered *re = s->recovered;
 	uint64_t next = s->rx.next, *consumed = all_consumed(s);
 	bool *begun = calloc(s->nr_streams, sizeof(*begun));
-	int err = consumed && begun ? 0 : -ENOMEM;
+	struct frame *ring = calloc(s->rx.slots, sizeof(*ring));
+	int err = consumed && begun && ring ? 0 : -ENOMEM;
 
 	for (uint32_t i = 0; i < re->nr_frames && !err; i++) {
 		struct frame *frame = &re->frames[i];
 
-		err = deliver_again(s, frame, &consumed[frame->stream], !begun[frame->stream],
-				    ring);
+		err = deliver_again(s, ring, frame, &consumed[frame->stream],
+				    !begun[frame->stream]);
 		begun[frame->stream] = true;
 	}
 	s->rx.next = next;
 	free(begun);
+	free(ring);
 	for (uint32_t slot = 0; slot < s->nr_streams && !err; slot++) {
 		struct shmipc_stream *st = s->streams[slot];
 
@@ -467,11 +486,10 @@ static void finish_recovery(struct shmipc_session *s)
 
 void recover_resume(struct shmipc_session *s, uint32_t causes)
 {
-	bool ring = false;
 	int err;
 
 	settle_own(s);
-	err = deliver_all(s, &ring);
+	err = deliver_all(s);
 	if (!err)
 		finish_recovery(s);
 	recover_forget(s);

@@ -243,7 +243,7 @@ static bool drop_queue(struct shmipc_session *s, struct shmipc_stream *st)
  * The message that ends at @position will have no end: its parts are not to be read. One of another
  * message, whose rest a predecessor returned, does not reach it.
  */
-static void mark_cut(struct shmipc_stream *st, uint64_t position)
+static __attribute__((cold, noinline)) void mark_cut(struct shmipc_stream *st, uint64_t position)
 {
 	struct rx_node *from = st->head;
 
@@ -260,34 +260,30 @@ static void mark_cut(struct shmipc_stream *st, uint64_t position)
 /* Only where the reader has come, for a successor could not tell what was dropped ahead of it. */
 bool rx_pass_cut(struct shmipc_session *s, struct shmipc_stream *st, bool *told)
 {
+	bool part = st->mid, ring = false;
 	struct rx_node *node;
-	bool ring = false;
 
-	/* Has the application a part, or may a predecessor's have had one? */
 	while ((node = st->head) && node->flags & NODE_CUT) {
-		st->mid |= node->taken || node->flags & (NODE_BEHIND | NODE_REDELIVERED) ||
-			   (st->resumed && node->position == st->resumed);
+		part |= node->taken || node->flags & (NODE_BEHIND | NODE_REDELIVERED) ||
+			(st->resumed && node->position == st->resumed);
 		st->head = node->next;
 		ring |= drop_node(s, st, node, 0);
 	}
-	if (node && node->flags & FRAME_F_ABORT) {
-		st->mid |= st->resumed && node->position == st->resumed;
-		if (told)
-			*told = st->mid;
-		if (told || !st->mid) {
-			st->mid = false;
-			if (node->position == st->resumed)
-				st->resumed = 0;
-			/* What it brings itself, if it brings anything, is to be read. */
-			node->flags &= ~FRAME_F_ABORT;
-			if (node->kind == FRAME_OPEN) {
-				st->head = node->next;
-				ring |= drop_node(s, st, node, 0);
-			}
+	if (node) {
+		part |= st->resumed && node->position == st->resumed;
+		if (node->position == st->resumed)
+			st->resumed = 0;
+		/* What it brings itself, if it brings anything, is to be read. */
+		node->flags &= ~FRAME_F_ABORT;
+		if (node->kind == FRAME_OPEN) {
+			st->head = node->next;
+			ring |= drop_node(s, st, node, 0);
 		}
 	}
 	if (!st->head)
 		st->tail = &st->head;
+	st->mid = false;
+	*told = part;
 	return ring;
 }
 
@@ -352,8 +348,6 @@ static int deliver(struct shmipc_session *s, struct shmipc_stream *st, const str
 	} else {
 		st->fin_received = frame->kind == FRAME_FIN;
 		enqueue(st, node);
-		if (frame->flags & FRAME_F_ABORT)
-			*ring |= rx_pass_cut(s, st, NULL);
 	}
 	return 0;
 }
@@ -482,29 +476,6 @@ static int map_wanted(struct shmipc_session *s, uint32_t slot, uint32_t serial)
 		rx_buf(&s->rx, slot)->serial = serial;
 	unlock(&s->rx.lock);
 	return 0;
-}
-
-int rx_take(struct shmipc_session *s, const struct frame *frame, bool *ring)
-{
-	struct rx *rx = &s->rx;
-	uint32_t want, serial;
-	int err;
-
-	for (;;) {
-		lock(&rx->lock);
-		err = take_frame(s, frame, ring);
-		want = rx->want_slot;
-		serial = rx->want_serial;
-		rx->want_slot = 0;
-		unlock(&rx->lock);
-		if (err != -EAGAIN)
-			return err;
-		lock(&rx->map_lock);
-		err = map_wanted(s, want, serial);
-		unlock(&rx->map_lock);
-		if (err)
-			return err;
-	}
 }
 
 int rx_drain(struct shmipc_session *s, unsigned int budget)

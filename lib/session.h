@@ -283,16 +283,14 @@ int rx_connect(struct shmipc_session *s, const struct geometry *peer,
 void rx_destroy(struct shmipc_session *s);
 /* Takes up to @budget frames off the ring. Returns how many, or -EBADMSG. No lock held. */
 int rx_drain(struct shmipc_session *s, unsigned int budget);
-/* Takes this one, in private memory, as if it were in the ring at rx.next. 0 or -errno; no lock held. */
-int rx_take(struct shmipc_session *s, const struct frame *frame, bool *ring);
 /* The following with rx.lock held. */
 bool rx_return(struct shmipc_session *s, struct rx_node *node);	/* true: ring the peer */
 /* Has the peer to be rung for returns that rx_return() left to the next sleep or flush? */
 bool rx_bell_due(struct shmipc_session *s);
 bool rx_arm(struct shmipc_session *s);
 /*
- * Drops what is at the head of the queue of a message that is cut. If the application has a part of
- * it @told becomes true; with NULL the frame that brought word stays then. True: ring the peer.
+ * Drops what is at the head of the queue of a message that is cut, which ends with the frame that has
+ * FRAME_F_ABORT. @told: the application has, or may have, a part of it. True: ring the peer.
  */
 bool rx_pass_cut(struct shmipc_session *s, struct shmipc_stream *st, bool *told);
 bool rx_discard(struct shmipc_session *s, struct shmipc_stream *st);	/* true: ring the peer */
