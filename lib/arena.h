@@ -50,9 +50,9 @@ bool arena_alloc(struct arena *arena, uint64_t len, struct arena_block *block);
 void arena_free(struct arena *arena, struct arena_block block);
 
 /*
- * For who rebuilds the books of an arena that has just been made: the block of @len bytes at @offset
- * of the segment @slot is in use. False: that is no block, or a part of it is in use already. After
- * the last one arena_merge() makes the lists; nothing may be allocated before.
+ * For who rebuilds the books of an arena that has just been made: the block of @len bytes at
+ * @offset of the segment @slot is in use. False: that is no block, or a part of it is in use already.
+ * After the last one arena_merge() makes the lists; nothing may be allocated before.
  */
 bool arena_claim(struct arena *arena, uint32_t slot, uint64_t offset, uint64_t len,
 		 struct arena_block *block);

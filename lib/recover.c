@@ -94,8 +94,8 @@ static int rebuild_streams(struct shmipc_session *s)
 }
 
 /*
- * A frame may be out whose stream is over, because it was reset, and whose slot is used again: it is
- * of a stream that nobody has and that is freed when the frame comes back.
+ * A frame may be out whose stream is over, because it was reset, and whose slot is used again.
+ * It is of a stream that nobody has, which is freed when the frame comes back.
  */
 struct shmipc_stream *recover_owner(struct shmipc_session *s, uint16_t slot, uint32_t generation)
 {
@@ -288,7 +288,7 @@ static void settle_own(struct shmipc_session *s)
 	program_order();
 }
 
-/* Where a stream's first frame may lie, and where a gap may be: nowhere but in what was consumed. */
+/* Where a stream's first frame may lie, and where a gap may be: in what was consumed alone. */
 static bool in_order(const struct shmipc_stream *st, uint64_t position, uint64_t consumed,
 		     bool first)
 {
@@ -436,8 +436,8 @@ static int deliver_all(struct shmipc_session *s)
 }
 
 /*
- * The rest of its message died with the owner. The peer is told now, and again by the frame that begins
- * the next message: then also a successor of the peer sees where that is.
+ * The rest of its message died with the owner. The peer is told now, and again by the frame that
+ * begins the next message: then also a successor of the peer sees where that is.
  */
 static void cut_message(struct shmipc_session *s, struct shmipc_stream *st,
 			struct stream_record *record)

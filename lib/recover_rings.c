@@ -25,9 +25,10 @@ static int compare_words(const void *left, const void *right)
 
 /*
  * The words are of one lap up to where the ring is, and of the lap before behind it; those of lap 0
- * were never written. Its owner may be running, and go on meanwhile: what it adds behind the place where
- * the lap changed is left for tx_reap(). It overwrites no word of a frame that is still to be found:
- * the ring has room for the returns of all that can be out and of all that is in the frame ring.
+ * were never written. Its owner may be running, and go on meanwhile: what it adds behind the place
+ * where the lap changed is left for tx_reap(). It overwrites no word of a frame that is still to be
+ * found: the ring has room for the returns of all that can be out and of all that is in the frame
+ * ring.
  */
 static int returns_read(struct returns *r, const uint64_t *ring, uint32_t n,
 			const struct control *control)
@@ -78,6 +79,12 @@ static int returned_as(const struct returns *r, uint64_t seq)
 }
 
 /* ---- what is out -------------------------------------------------------- */
+
+/* The oldest frame that can be in the ring when @next is the number of the next one. */
+static uint64_t first_in_ring(uint64_t next, uint32_t slots)
+{
+	return next > slots ? next - slots : 1;
+}
 
 /* What was published is consecutive: each slot has the newest number that belongs there. */
 int recover_next(struct shmipc_session *s)
@@ -195,7 +202,7 @@ static int add_ring(struct shmipc_session *s, const struct returns *r)
 	struct frame frame;
 	int err, id;
 
-	for (uint64_t seq = tx->next > tx->slots ? tx->next - tx->slots : 1; seq < tx->next; seq++) {
+	for (uint64_t seq = first_in_ring(tx->next, tx->slots); seq < tx->next; seq++) {
 		bool torn = seq + tx->slots == tx->next;
 
 		memcpy(&frame, &tx->ring[seq & (tx->slots - 1)], sizeof(frame));
@@ -245,7 +252,9 @@ int recover_sent(struct shmipc_session *s, struct recovered *re)
 	if ((uint32_t)tx->next - tx->cursor > tx->slots)
 		return -EBADMSG;
 	re->stale = calloc(tx->nr_live, sizeof(*re->stale));
-	err = re->stale ? returns_read(&r, tx->peer_returns, tx->peer_nr_returns, tx->peer) : -ENOMEM;
+	if (!re->stale)
+		return -ENOMEM;
+	err = returns_read(&r, tx->peer_returns, tx->peer_nr_returns, tx->peer);
 	if (err)
 		return err;
 	tx->reaped = r.count;
@@ -281,8 +290,8 @@ static int add_came(struct shmipc_session *s, struct recovered *re, const struct
 }
 
 /*
- * Slots that our cursor has passed: the peer may use them again at any moment. What it overwrites it
- * parked before, so the table, which is read later, has it, and is the one to believe.
+ * Slots that our cursor has passed: the peer may use them again at any moment. What it overwrites
+ * it parked before, so the table, which is read later, has it, and is the one to believe.
  */
 static int scan_passed(struct shmipc_session *s, const struct returns *r, struct recovered *re,
 		       uint64_t cursor)
@@ -290,7 +299,7 @@ static int scan_passed(struct shmipc_session *s, const struct returns *r, struct
 	struct rx *rx = &s->rx;
 	int err = 0;
 
-	for (uint64_t seq = cursor > rx->slots ? cursor - rx->slots : 1; seq < cursor && !err; seq++) {
+	for (uint64_t seq = first_in_ring(cursor, rx->slots); seq < cursor && !err; seq++) {
 		const struct frame *shared = &rx->ring[seq & (rx->slots - 1)];
 
 		if (load_acquire(&shared->seq) == seq && returned_as(r, seq) < 0)

@@ -76,7 +76,7 @@ struct tx {
 /* Of a node alone; no frame has them. */
 #define NODE_REDELIVERED	(1U << 7)	/* a predecessor that died may have seen it */
 #define NODE_CUT	(1U << 5)	/* part of a message that will have no end */
-#define NODE_BEHIND		(1U << 6)	/* it ends where its stream was consumed, or before */
+#define NODE_BEHIND		(1U << 6)	/* ends where its stream was consumed, or before */
 
 /* A frame that was taken off the ring, until its return. One for each live entry of the peer. */
 struct rx_node {
@@ -141,8 +141,8 @@ struct shmipc_stream {
 	struct list accept;		/* in rx.accept, .closed or .detached */
 	struct rx_node *head, **tail;	/* frames to read */
 	uint64_t rx_position;		/* of the next frame off the ring */
-	bool mid;			/* the last frame that the application took had FRAME_F_MORE */
-	uint64_t resumed;		/* up to here a predecessor took it; perhaps a part at last */
+	bool mid;			/* the last frame that was taken had FRAME_F_MORE */
+	uint64_t resumed;		/* so far a predecessor took it; perhaps a part at last */
 	uint32_t held;			/* nodes of this stream: queued or leased */
 	bool handle;			/* the application has it, or will accept it */
 	bool visible;			/* the application has it: only then it has events */
@@ -289,8 +289,8 @@ bool rx_return(struct shmipc_session *s, struct rx_node *node);	/* true: ring th
 bool rx_bell_due(struct shmipc_session *s);
 bool rx_arm(struct shmipc_session *s);
 /*
- * Drops what is at the head of the queue of a message that is cut, which ends with the frame that has
- * FRAME_F_ABORT. @told: the application has, or may have, a part of it. True: ring the peer.
+ * Drops what is at the head of the queue of a message that is cut, which ends with the frame that
+ * has FRAME_F_ABORT. @told: the application has, or may have, a part of it. True: ring the peer.
  */
 bool rx_pass_cut(struct shmipc_session *s, struct shmipc_stream *st, bool *told);
 bool rx_discard(struct shmipc_session *s, struct shmipc_stream *st);	/* true: ring the peer */

@@ -245,8 +245,8 @@ void *tx_reserved_data(struct shmipc_session *s, struct shmipc_stream *st)
 /*
  * The slot is about to be used again. If its last frame was not returned, keep the frame in the
  * live table: entry first, then its seq, then the slot, so that a successor of this process
- * finds it in one of the two, whenever this process died; and so does a successor of the peer, which
- * reads them while this one lives.
+ * finds it in one of the two, whenever this process died; and so does a successor of the peer,
+ * which reads them while this one lives.
  */
 static void park(struct shmipc_session *s, uint32_t index)
 {
