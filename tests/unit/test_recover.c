@@ -166,6 +166,52 @@ static void test_half_read(void **state)
 	duo_close(&d);
 }
 
+/* As if so many returns had gone by. The words are of frames that nobody can mean. */
+static void set_returned(struct shmipc_session *from, struct shmipc_session *to, uint32_t returned)
+{
+	uint32_t n = from->rx.nr_returns;
+	uint64_t lap = returned / n + 1;
+
+	assert_int_equal(duo_reap(to), 0);
+	from->rx.returned = returned;
+	to->tx.reaped = returned;
+	from->rx.return_lap = lap - !(returned % n);
+	from->rx.control->return_lap = from->rx.return_lap;
+	for (uint32_t i = 0; i < n; i++)
+		from->rx.returns[i] = RETURN_WORD(i < returned % n ? lap : lap - 1, 0xffff,
+						  0x80000000);
+}
+
+/* Seqs and counts of 32 bits pass their end, laps of 16 bits theirs, with a successor every time. */
+static void test_wraps(void **state)
+{
+	static const uint32_t counts[] = { -60U, 65535 * 512U - 60, 65536 * 512U - 60, 512 - 60 };
+	struct shmipc_stream *a, *b;
+	struct duo d;
+
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++) {
+		duo_open_at(&d, &small, (1ULL << 32) - 300);
+		assert_int_equal(d.a->rx.nr_returns, 512);
+		set_returned(d.a, d.b, counts[i]);
+		set_returned(d.b, d.a, counts[i]);
+		duo_stream(&d, &b, &a);
+		/* What the ring was filled with was no frame. */
+		for (unsigned int k = 0; k < 400; k++) {
+			duo_send(b, a, 1 + k);
+			duo_send(a, b, 1 + 2 * k);
+			if (k < d.a->tx.slots)
+				continue;
+			a = renew(&d.a, a, k % 2);
+			b = renew(&d.b, b, k % 3);
+		}
+		assert_int_equal(d.a->rx.returned, counts[i] + 401);
+		assert_true(d.b->tx.next > 1ULL << 32);
+		reborn_expect_quiet(&d);
+		duo_close(&d);
+	}
+}
+
 /* A reservation is gone, its memory is not. */
 static void test_reserved(void **state)
 {
@@ -542,7 +588,7 @@ int main(void)
 		cmocka_unit_test(test_opened_and_closed), cmocka_unit_test(test_cut_unseen),
 		cmocka_unit_test(test_cut_seen), cmocka_unit_test(test_parts_handed_over),
 		cmocka_unit_test(test_gap), cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_overlap),
+		cmocka_unit_test(test_overlap), cmocka_unit_test(test_wraps),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
