@@ -65,6 +65,7 @@ struct scene {
 	struct shmipc_stream *a2, *b2;	/* opened by a */
 	struct shmipc_message held;	/* by b, from a2 */
 	struct shmipc_stream *fresh;
+	struct recovery from;		/* what a successor of b is told */
 };
 
 #define must(cond)	must_be(cond, #cond, __LINE__)
@@ -426,6 +427,60 @@ static void was_accepted(struct scene *sc)
 	expect_send(b, sc->fresh);
 }
 
+/*
+ * Dead, with something of all that a successor settles: a message in parts, one held, one parked and
+ * returned since, ends that are owed to a full ring.
+ */
+static void leave_all(struct scene *sc)
+{
+	static struct pv_segment own[ARENA_EXTENTS];
+	static struct pv_mapping peers[SHMIPC_SLOTS_MAX];
+	uint32_t flags;
+	int64_t end;
+
+	hold_and_lap(sc);
+	assert_int_equal(take_all(sc->a, &end, &flags), 577);
+	hold(sc);
+	assert_int_equal(shmipc_write(sc->b, bytes, 60, SHMIPC_MORE, 0), 60);
+	duo_drain(sc->d.a);
+	assert_int_equal(shmipc_stream_open(sc->d.b, &sc->fresh), 0);
+	assert_int_equal(shmipc_write(sc->fresh, "?", 1, 0, 0), 1);
+	lock(&sc->d.b->tx.lock);
+	while (tx_control(sc->d.b, sc->b2, FRAME_OPEN))
+		;
+	unlock(&sc->d.b->tx.lock);
+	assert_int_equal(shmipc_finish(sc->fresh), 0);
+	assert_false(list_empty(&sc->fresh->owing));
+	duo_drain(sc->d.a);
+	reborn_describe(sc->d.b, true, &sc->from, own, peers);
+}
+
+/* As reborn() does it; the predecessor's books are not stepped through. */
+static void recover(struct scene *sc)
+{
+	struct shmipc_session *s;
+
+	if (!recover_session(sc->d.b->ep, &sc->from, &s))
+		recover_resume(s, 0);
+}
+
+static void was_recovered(struct scene *sc)
+{
+	struct shmipc_stream *fresh;
+	uint32_t flags;
+	int64_t end;
+
+	duo_drain(sc->d.a);
+	must(take_all(sc->a, &end, &flags) == 0 && end == -EAGAIN);
+	must(take_all(sc->b2, &end, &flags) == 400 && end == -EAGAIN &&
+	     flags == SHMIPC_MSG_REDELIVERED);
+	must(shmipc_stream_accept(sc->d.a, &fresh, 0) == 0);
+	must(shmipc_read(fresh, &(char){ 0 }, 1, 0) == 1);
+	must(shmipc_read(fresh, &(char){ 0 }, 1, 0) == 0);
+	expect_send(sc->b, sc->a);
+	expect_send(sc->b2, sc->a2);
+}
+
 static const struct path {
 	const char *name;
 	unsigned int before;		/* messages before it */
@@ -445,6 +500,7 @@ static const struct path {
 	{ "close", 3, fill, close_stream, was_closed },
 	{ "open", 3, none, open_stream, was_opened },
 	{ "hear of a stream", 3, hear_of_stream, drain, was_accepted },
+	{ "recover", 3, leave_all, recover, was_recovered },
 	{ "accept", 3, offer_stream, accept_stream, was_accepted },
 };
 
