@@ -58,12 +58,12 @@ struct frame {
 #define FRAME_BLOCK	2	/* payload in an arena */
 #define FRAME_FIN	3	/* the sender's direction ends */
 #define FRAME_RESET	4	/* both directions end now */
-#define FRAME_OPEN	5	/* nothing but its flags: the peer shall know of the stream, or of a cut */
+#define FRAME_OPEN	5	/* nothing but its flags: the peer shall know of a stream, or of a cut */
 #define FRAME_BUFFER	6	/* payload is a buffer, a segment of its own */
 
 #define FRAME_F_OPEN	(1U << 0)	/* first frame of a stream that the sender opens */
 #define FRAME_F_MORE	(1U << 1)	/* the message goes on in this stream's next frame */
-#define FRAME_F_ABORT	(1U << 2)	/* the message before will never be complete: its sender died */
+#define FRAME_F_ABORT	(1U << 2)	/* the message before has no end: its sender died */
 #define FRAME_F_GIVEN	(1U << 3)	/* FRAME_BUFFER: the receiver may take it for its own */
 
 /* A return: one 8-byte store. @lap tells a new entry from the one it replaces. */
@@ -86,7 +86,7 @@ struct stream_record {
 	uint64_t tag;		/* reserved for a word of the application: 0 */
 	uint32_t unfinished;	/* RECORD_*; of the last frame, or of the one that was to come */
 	uint32_t code;		/* of RECORD_RESET */
-	uint64_t end;		/* RECORD_END(): the peer's direction, if it ended and that was seen */
+	uint64_t end;		/* RECORD_END() of the peer's direction, if it was seen */
 	uint64_t holder;	/* RECORD_CHANGE() of RECORD_WAITING to RECORD_CLOSED */
 };
 
