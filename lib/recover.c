@@ -298,23 +298,6 @@ static bool in_order(const struct shmipc_stream *st, uint64_t position, uint64_t
 	       (first || (int64_t)(position - st->rx_position) > 0);
 }
 
-/* Nobody is left who could have it. */
-static int give_back(struct shmipc_session *s, const struct frame *frame)
-{
-	struct rx_node *node;
-
-	if (frame->live >= s->rx.nr_live || s->rx.nodes[frame->live].stream)
-		return -EBADMSG;
-	node = &s->rx.nodes[frame->live];
-	node->seq = frame->seq;
-	node->live = frame->live;
-	node->kind = frame->kind;
-	lock(&s->rx.lock);
-	rx_return(s, node);
-	unlock(&s->rx.lock);
-	return 0;
-}
-
 /*
  * What the predecessors' programs had of it. Of one that died it may be anything that was taken,
  * and what such a one had is marked until it is returned, whoever hands it on.
@@ -376,8 +359,11 @@ static int deliver_again(struct shmipc_session *s, struct frame *ring, struct fr
 		restore_fin(s, st);
 	if (st && frame->generation != st->generation)
 		st = NULL;
-	if (st && st->reset_received)
-		return give_back(s, frame);
+	if (st && st->reset_received) {
+		/* Nobody is left who could have it: it goes back as one of an older life does. */
+		frame->generation = st->generation - 1;
+		return take_again(s, ring, frame);
+	}
 	if (st) {
 		if (!in_order(st, frame->position, *consumed, first))
 			return -EBADMSG;

@@ -31,7 +31,7 @@ struct recovery {
 	bool crashed;			/* the owner died; else it stopped, and nothing is marked */
 	bool sealed;
 	const struct pv_segment *own;	/* by the slot that they were granted as; addr NULL: none */
-	uint32_t nr_own;
+	uint32_t nr_own;		/* up to ARENA_EXTENTS: buffers are not among them */
 	const struct pv_mapping *peers;	/* granted by the peer, by slot; addr NULL: not mapped */
 	uint32_t nr_peers;
 };

@@ -11,8 +11,7 @@ void reborn_describe(struct shmipc_session *s, bool crashed, struct recovery *fr
 	};
 	memcpy(own, s->tx.segments, sizeof(s->tx.segments));
 	memcpy(peers, s->rx.mappings, SHMIPC_SLOTS_MAX * sizeof(*peers));
-	while (from->nr_peers < SHMIPC_SLOTS_MAX && peers[from->nr_peers].addr)
-		from->nr_peers++;
+	from->nr_peers = SHMIPC_SLOTS_MAX;
 }
 
 void reborn_forget(struct shmipc_session *s)

@@ -166,6 +166,29 @@ static void test_half_read(void **state)
 	duo_close(&d);
 }
 
+/* One that a dead program held of a stream that was reset meanwhile: nobody can have it. */
+static void test_buffer_of_reset(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct shmipc_message m;
+	struct shmipc_buf *buf;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, &small);
+	duo_stream(&d, &b, &a);
+	assert_int_equal(shmipc_buf_new(d.b_ep, 20000, &buf), 0);
+	assert_int_equal(shmipc_buf_send(b, buf, 20000, 0, 0), 0);
+	assert_int_equal(shmipc_peek(a, &m, 0), 1);
+	assert_int_equal(shmipc_reset(b, 1), 0);
+	duo_drain(d.a);
+	a = renew(&d.a, a, true);
+	assert_int_equal(read_one(a), -ECONNRESET);
+	assert_int_equal(shmipc_buf_wait(buf, LIMIT), 0);
+	shmipc_buf_free(buf);
+	duo_close(&d);
+}
+
 /* As if so many returns had gone by. The words are of frames that nobody can mean. */
 static void set_returned(struct shmipc_session *from, struct shmipc_session *to, uint32_t returned)
 {
@@ -589,6 +612,7 @@ int main(void)
 		cmocka_unit_test(test_cut_seen), cmocka_unit_test(test_parts_handed_over),
 		cmocka_unit_test(test_gap), cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_overlap), cmocka_unit_test(test_wraps),
+		cmocka_unit_test(test_buffer_of_reset),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
