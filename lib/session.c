@@ -151,6 +151,9 @@ bool session_event(struct shmipc_session *s, uint32_t causes)
 		count(&s->ep->empty_bells, bell);
 		return false;
 	}
+	/* What it waited for may have been told to its predecessor, which is no more. */
+	if (causes & SHMIPC_CAUSE_PEER_CHANGED)
+		session_ring(s, BELL_DATA | BELL_SPACE);
 	s->rung |= bell;
 	endpoint_heat(s->ep, s);
 	return s->empty_bells < EMPTY_BELLS || causes & ~(BELL_DATA | BELL_SPACE);

@@ -549,6 +549,28 @@ static void test_gap(void **state)
 	duo_close(&d);
 }
 
+/* Both ends ring once: the successor by itself, its peer when it hears of it. */
+static void test_both_ring(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct duo d;
+	uint64_t rung;
+
+	(void)state;
+	duo_open(&d, &small);
+	duo_stream(&d, &b, &a);
+	rung = duo_stats(d.b_ep).doorbells;
+	assert_int_equal(reborn(&d.b, true), 0);
+	assert_int_equal(duo_stats(d.b_ep).doorbells, rung + 1);
+	rung = duo_stats(d.a_ep).doorbells;
+	lock(&d.a_ep->poll_lock);
+	assert_true(session_event(d.a, SHMIPC_CAUSE_PEER_CHANGED));
+	unlock(&d.a_ep->poll_lock);
+	assert_int_equal(duo_stats(d.a_ep).doorbells, rung + 1);
+	assert_false(list_empty(&d.a->hot));
+	duo_close(&d);
+}
+
 /* ---- what is refused ------------------------------------------------------------------ */
 
 static void test_refused(void **state)
@@ -612,7 +634,7 @@ int main(void)
 		cmocka_unit_test(test_cut_seen), cmocka_unit_test(test_parts_handed_over),
 		cmocka_unit_test(test_gap), cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_overlap), cmocka_unit_test(test_wraps),
-		cmocka_unit_test(test_buffer_of_reset),
+		cmocka_unit_test(test_buffer_of_reset), cmocka_unit_test(test_both_ring),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
