@@ -22,16 +22,17 @@ void shmipc_ready_init(struct shmipc_source *r, u64 cookie, u32 enabled)
  * The caller is in an RCU section, which keeps @att. What there is to see was stored before; the
  * barrier in wq_has_sleeper() pairs with that between a sleeper's queueing and its look.
  */
-static void wake_one(struct shmipc_attachment *att, bool sync)
+static bool wake_one(struct shmipc_attachment *att, bool sync)
 {
 	if (!wq_has_sleeper(&att->wq))
-		return;
+		return false;
 	shmipc_total_inc(wakeups);
 	if (sync)
 		__wake_up_sync_key(&att->wq, TASK_INTERRUPTIBLE,
 				   poll_to_key(EPOLLIN | EPOLLRDNORM));
 	else
 		wake_up_interruptible_poll(&att->wq, EPOLLIN | EPOLLRDNORM);
+	return true;
 }
 
 /* The sequence changes before anyone is woken, with the list's lock held. */
@@ -47,9 +48,10 @@ static struct shmipc_attachment *bump_locked(struct shmipc_endpoint *ep)
 	return att;
 }
 
-void shmipc_ready_ring(struct shmipc_endpoint *ep, struct shmipc_source *r, u32 bits, bool sync)
+bool shmipc_ready_ring(struct shmipc_endpoint *ep, struct shmipc_source *r, u32 bits, bool sync)
 {
 	struct shmipc_attachment *att = NULL;
+	bool woke;
 
 	rcu_read_lock();
 	spin_lock(&ep->ready_lock);
@@ -64,9 +66,9 @@ void shmipc_ready_ring(struct shmipc_endpoint *ep, struct shmipc_source *r, u32 
 		}
 	}
 	spin_unlock(&ep->ready_lock);
-	if (att)
-		wake_one(att, sync);
+	woke = att && wake_one(att, sync);
 	rcu_read_unlock();
+	return woke;
 }
 
 void shmipc_ready_renew(struct shmipc_endpoint *ep, struct shmipc_source *r, u32 bits)

@@ -46,8 +46,11 @@ struct shmipc_source {
 /* NULL: it has no events. */
 struct shmipc_source *shmipc_ready_of(struct shmipc_object *obj);
 void shmipc_ready_init(struct shmipc_source *r, u64 cookie, u32 enabled);
-/* Under rcu_read_lock, or with a reference to @ep. @sync: the caller is about to sleep. */
-void shmipc_ready_ring(struct shmipc_endpoint *ep, struct shmipc_source *r, u32 bits, bool sync);
+/*
+ * Under rcu_read_lock, or with a reference to @ep. @sync: the caller is about to sleep. True: there
+ * was somebody to wake.
+ */
+bool shmipc_ready_ring(struct shmipc_endpoint *ep, struct shmipc_source *r, u32 bits, bool sync);
 /* For a new holder: no cookie, and @bits whether they are enabled or not. */
 void shmipc_ready_renew(struct shmipc_endpoint *ep, struct shmipc_source *r, u32 bits);
 /* -ESTALE, -EBUSY: @att does not hold it. */

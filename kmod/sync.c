@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <linux/hrtimer.h>
 #include <linux/sched.h>
+#include <linux/sched/stat.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/wait.h>
@@ -59,7 +60,8 @@ static void notify_failed(struct shmipc_sync *arg, u32 index, int err)
 }
 
 /* No reference: RCU keeps both sides and the peer's endpoint. */
-static int notify_one(struct shmipc_endpoint *ep, const struct shmipc_notify *n, bool sync)
+static int notify_one(struct shmipc_endpoint *ep, const struct shmipc_notify *n, bool sync,
+		      bool *woke)
 {
 	struct shmipc_object *obj;
 	struct shmipc_side *peer;
@@ -82,7 +84,7 @@ static int notify_one(struct shmipc_endpoint *ep, const struct shmipc_notify *n,
 	switch (smp_load_acquire(&shmipc_session_of(peer)->state)) {
 	case SHMIPC_SESSION_LIVE:
 		shmipc_total_inc(doorbells);
-		shmipc_ready_ring(peer->obj.ep, &peer->ready, n->bits, sync);
+		*woke |= shmipc_ready_ring(peer->obj.ep, &peer->ready, n->bits, sync);
 		break;
 	case SHMIPC_SESSION_PENDING:
 		err = -ENOTCONN;
@@ -94,7 +96,8 @@ out:
 }
 
 /* Apart, because kernels that clear their stack frames would clear the chunk for every SYNC. */
-static noinline_for_stack int notify_many(struct shmipc_endpoint *ep, struct shmipc_sync *arg)
+static noinline_for_stack int notify_many(struct shmipc_endpoint *ep, struct shmipc_sync *arg,
+					  bool *woke)
 {
 	struct shmipc_notify __user *from = u64_to_user_ptr(arg->notify);
 	struct shmipc_notify chunk[NOTIFY_CHUNK];
@@ -110,7 +113,7 @@ static noinline_for_stack int notify_many(struct shmipc_endpoint *ep, struct shm
 			return 0;
 		}
 		for (i = 0; i < n; i++) {
-			err = notify_one(ep, &chunk[i], false);
+			err = notify_one(ep, &chunk[i], false, woke);
 			if (unlikely(err))
 				notify_failed(arg, at + i, err);
 		}
@@ -124,15 +127,15 @@ static bool will_sleep(struct shmipc_endpoint *ep, const struct shmipc_sync *arg
 	       list_empty_careful(&ep->ready);
 }
 
-static int notify(struct shmipc_endpoint *ep, struct shmipc_sync *arg)
+static int notify(struct shmipc_endpoint *ep, struct shmipc_sync *arg, bool *woke)
 {
 	int err;
 
 	if (!arg->nr_notify)
 		return 0;
 	if (arg->notify)
-		return notify_many(ep, arg);
-	err = notify_one(ep, &arg->one, will_sleep(ep, arg));
+		return notify_many(ep, arg, woke);
+	err = notify_one(ep, &arg->one, will_sleep(ep, arg), woke);
 	if (unlikely(err))
 		notify_failed(arg, 0, err);
 	return 0;
@@ -345,17 +348,19 @@ static int sync_respond(struct sync *s)
 static int sync_run(struct shmipc_attachment *att, struct sync *s)
 {
 	struct shmipc_endpoint *ep = att->ep;
+	bool woke = false;
 	int err;
 
-	err = notify(ep, &s->arg);
+	err = notify(ep, &s->arg, &woke);
 	if (err)
 		return err;
 	/*
-	 * The wake may have earned its sleeper this CPU. If so let it run before we queue up: it
-	 * often answers at once, and then this call does not sleep and needs no wake.
+	 * If who was woken waits for this CPU let it run before we queue up: it often answers at once,
+	 * and then this call does not sleep and needs no wake. Left to the wake, that is so or not for
+	 * thousands of calls on end, by which of the two has had a millisecond more of the CPU.
 	 */
-	if (s->arg.nr_notify)
-		cond_resched();
+	if (woke && will_sleep(ep, &s->arg) && !single_task_running())
+		schedule();
 	if (s->arg.flags & SHMIPC_SYNC_WAIT && !(s->arg.out_flags & SHMIPC_SYNC_NOTIFY_FAILED))
 		err = wait(att, s);
 	else if (s->max)

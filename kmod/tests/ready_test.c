@@ -210,17 +210,18 @@ static void ready_wakes_one(struct kunit *test)
 	struct bench b;
 
 	bench_init(test, &b);
+	KUNIT_EXPECT_FALSE(test, shmipc_ready_ring(b.ep, &b.source[2], 1, false));
 	sleeper_add(&b, &s[0], true);
 	sleeper_add(&b, &s[1], true);
 	sleeper_add(&b, &poller, false);
-	shmipc_ready_ring(b.ep, &b.source[0], 1, false);
+	KUNIT_EXPECT_TRUE(test, shmipc_ready_ring(b.ep, &b.source[0], 1, false));
 	KUNIT_EXPECT_EQ(test, s[0].woken + s[1].woken, 1U);
 	/* Who polls sees them all. */
 	KUNIT_EXPECT_EQ(test, poller.woken, 1U);
 	/* Still on the list: whoever was woken for it takes this too. */
-	shmipc_ready_ring(b.ep, &b.source[0], 2, false);
+	KUNIT_EXPECT_FALSE(test, shmipc_ready_ring(b.ep, &b.source[0], 2, false));
 	KUNIT_EXPECT_EQ(test, s[0].woken + s[1].woken, 1U);
-	shmipc_ready_ring(b.ep, &b.source[1], 1, true);
+	KUNIT_EXPECT_TRUE(test, shmipc_ready_ring(b.ep, &b.source[1], 1, true));
 	KUNIT_EXPECT_EQ(test, s[0].woken + s[1].woken, 2U);
 	KUNIT_EXPECT_EQ(test, poller.woken, 2U);
 	sleeper_remove(&b, &s[0]);
