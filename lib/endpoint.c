@@ -352,8 +352,9 @@ unsigned int endpoint_bells(struct shmipc_endpoint *ep, struct shmipc_notify *no
 			    unsigned int max)
 {
 	unsigned int n = 0;
+	bool more = true;
 
-	while (n < max) {
+	while (more && n < max) {
 		struct shmipc_session *s;
 		uint32_t bits;
 
@@ -364,6 +365,7 @@ unsigned int endpoint_bells(struct shmipc_endpoint *ep, struct shmipc_notify *no
 		}
 		s = container_of(ep->corked.next, struct shmipc_session, corked);
 		list_del(&s->corked);
+		more = !list_empty(&ep->corked);
 		unlock(&ep->lock);
 		bits = session_take_bells(s);
 		if (bits)

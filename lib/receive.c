@@ -67,7 +67,7 @@ static int wait_frame(struct shmipc_stream *st, int64_t timeout_ns)
 {
 	struct shmipc_session *s = st->session;
 	struct waiter w = { .key = st, .ready = read_ready, .arg = st };
-	bool ring = false, drained = false;
+	bool ring = false, drain, drained = false;
 	int err;
 
 	if (endpoint_foreign(s->ep))
@@ -94,9 +94,10 @@ static int wait_frame(struct shmipc_stream *st, int64_t timeout_ns)
 			unlock(&s->rx.lock);
 			return 0;
 		}
-		unlock(&s->rx.lock);
 		/* Once by itself: what is in the ring need not wait for the leader. */
-		if (!err && !drained) {
+		drain = !err && !drained && rx_pending(s);
+		unlock(&s->rx.lock);
+		if (drain) {
 			drained = true;
 			session_drain(s);
 			continue;

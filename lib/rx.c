@@ -400,7 +400,7 @@ static int take_frame(struct shmipc_session *s, const struct frame *shared, bool
 }
 
 /* Is the next frame there? A slot holds its last lap's seq, or 0, until then: all else is a lie. */
-static int frame_ready(const struct rx *rx)
+static inline int frame_ready(const struct rx *rx)
 {
 	const struct frame *shared = &rx->ring[rx->next & (rx->slots - 1)];
 	uint64_t seq = load_acquire(&shared->seq);	/* pairs with frame_publish() */
@@ -476,6 +476,11 @@ static int map_wanted(struct shmipc_session *s, uint32_t slot, uint32_t serial)
 		rx_buf(&s->rx, slot)->serial = serial;
 	unlock(&s->rx.lock);
 	return 0;
+}
+
+bool rx_pending(const struct shmipc_session *s)
+{
+	return frame_ready(&s->rx) != 0;
 }
 
 int rx_drain(struct shmipc_session *s, unsigned int budget)

@@ -190,57 +190,61 @@ int session_complete(struct shmipc_session *s, uint32_t handle, const struct shm
 
 /* ---- polling ------------------------------------------------------------ */
 
-static unsigned int poll_tx(struct shmipc_session *s)
-{
-	struct tx *tx = &s->tx;
-	unsigned int n = 0;
-	bool ring = false;
-	int err = 0;
-
-	lock(&tx->lock);
-	if (tx_waited_for(s)) {
-		err = tx_reap(s);
-		n = tx_unblock(s);
-		/* What was owed is published now; the peer may sleep for it. */
-		ring = n && tx_bell_due(s);
-	}
-	unlock(&tx->lock);
-	if (ring)
-		session_ring(s, BELL_DATA);
-	if (err)
-		session_fail(s, err);
-	return n;
-}
-
 /*
  * Was there a reason for the bell? An honest peer rings for what it published, and each such bell
  * finds that something was published since the one before, whoever took it off the ring. A liar
  * gets no more than one look of ours for each of its system calls.
  */
-static int judge_bell(struct shmipc_session *s)
+static void judge_bell(struct shmipc_session *s, uint64_t progress)
 {
-	uint64_t progress;
-	int err;
-
 	s->rung = false;
-	lock(&s->rx.lock);
-	progress = s->rx.next;
-	unlock(&s->rx.lock);
-	lock(&s->tx.lock);
-	err = tx_reap(s);
-	progress += tx_progress(s);
-	unlock(&s->tx.lock);
 	if (progress != s->heard) {
 		s->heard = progress;
 		s->empty_bells = 0;
-		return err;
+		return;
 	}
 	count(&s->ep->empty_bells, 1);
 	if (++s->empty_bells == EMPTY_BELLS)
 		log_limited(LOG_LEVEL_WARN,
 			    "session with pid %u: rang %u times and had nothing to tell",
 			    s->peer.pid, EMPTY_BELLS);
-	return err;
+}
+
+/* What is sent: returns that came in, and who waited for them. Judges the bell on the way. */
+static unsigned int poll_tx(struct shmipc_session *s)
+{
+	struct tx *tx = &s->tx;
+	uint64_t progress = 0;
+	unsigned int n = 0;
+	bool waits, ring = false;
+	int err = 0;
+
+	if (s->rung) {
+		lock(&s->rx.lock);
+		progress = s->rx.next;
+		unlock(&s->rx.lock);
+	}
+	lock(&tx->lock);
+	waits = tx_waited_for(s);
+	if (waits || s->rung)
+		err = tx_reap(s);
+	if (s->rung)
+		progress += tx_progress(s);
+	if (waits) {
+		n = tx_unblock(s);
+		/* What was owed is published now; the peer may sleep for it. */
+		ring = n && tx_bell_due(s);
+	}
+	unlock(&tx->lock);
+	if (s->rung)
+		judge_bell(s, progress);
+	if (ring)
+		session_ring(s, BELL_DATA);
+	if (err) {
+		session_fail(s, err);
+		return 1;
+	}
+	return n;
 }
 
 void session_drain(struct shmipc_session *s)
@@ -259,10 +263,6 @@ unsigned int session_poll(struct shmipc_session *s)
 	}
 	if (n < 0)
 		n = 0;
-	if (s->rung && judge_bell(s)) {
-		session_fail(s, -EBADMSG);
-		return 1;
-	}
 	n += poll_tx(s);
 	if (atomic_load_explicit(&s->ep->bufs_litter, memory_order_relaxed))
 		buf_sweep(s->ep);
@@ -278,7 +278,8 @@ bool session_arm(struct shmipc_session *s)
 	bool found, ring = false;
 
 	lock(&s->rx.lock);
-	stream_sweep(s);
+	if (!list_empty(&s->rx.closed))
+		stream_sweep(s);
 	if (s->rx.published != (uint32_t)s->rx.next)
 		ring = rx_publish_cursor(s);
 	store_relaxed(&s->rx.control->cpu, sched_getcpu());

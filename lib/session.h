@@ -284,6 +284,8 @@ void rx_destroy(struct shmipc_session *s);
 /* Takes up to @budget frames off the ring. Returns how many, or -EBADMSG. No lock held. */
 int rx_drain(struct shmipc_session *s, unsigned int budget);
 /* The following with rx.lock held. */
+/* Would rx_drain() find a frame, or a lie? */
+bool rx_pending(const struct shmipc_session *s);
 bool rx_return(struct shmipc_session *s, struct rx_node *node);	/* true: ring the peer */
 /* Has the peer to be rung for returns that rx_return() left to the next sleep or flush? */
 bool rx_bell_due(struct shmipc_session *s);
