@@ -242,6 +242,14 @@ void *tx_reserved_data(struct shmipc_session *s, struct shmipc_stream *st)
 
 /* ---- publishing --------------------------------------------------------- */
 
+/* Is the frame of a lap ago not returned? Its live entry may be another frame's by now. */
+static bool slot_occupied(const struct tx *tx, uint32_t index)
+{
+	const struct live *live = &tx->live[tx->slot_ids[index]];
+
+	return tx->next > tx->slots && live->stream && live->seq == tx->next - tx->slots;
+}
+
 /*
  * The slot is about to be used again. If its last frame was not returned, keep the frame in the
  * live table: entry first, then its seq, then the slot, so that a successor of this process
@@ -257,7 +265,7 @@ static void park(struct shmipc_session *s, uint32_t index)
 	struct frame *to = &tx->live_table[id];
 
 	/* By a predecessor, which then died in the midst of the slot's next frame. */
-	if (!live->stream || live->seq != tx->next - tx->slots || live->parked)
+	if (!slot_occupied(tx, index) || live->parked)
 		return;
 	memcpy((char *)to + sizeof(to->seq), (const char *)from + sizeof(from->seq),
 	       sizeof(*to) - sizeof(to->seq));
@@ -274,7 +282,7 @@ static struct frame *frame_begin(struct shmipc_session *s, struct shmipc_stream 
 	uint32_t index = tx->next & (tx->slots - 1);
 	struct frame *frame = &tx->ring[index];
 
-	if (tx->next > tx->slots && tx->live[tx->slot_ids[index]].stream) {
+	if (slot_occupied(tx, index)) {
 		/* Many returns may wait unread: then there is nothing to park. */
 		tx_reap(s);
 		park(s, index);
