@@ -29,14 +29,14 @@ static void must(const char *what, int err)
 	exit(1);
 }
 
-/* Prints how long @what took since the call before, which may have been with NULL. */
+/* Prints how long it took since the call before. */
 static void step(const char *what)
 {
 	static double last;
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	if (what)
+	if (last)
 		printf("%-38s %10.3f ms\n", what, now.tv_sec * 1e3 + now.tv_nsec / 1e6 - last);
 	last = now.tv_sec * 1e3 + now.tv_nsec / 1e6;
 }

@@ -177,6 +177,8 @@ taken() {
 	rc=0
 	"$cat" -l "$channel" </dev/null 2>"$tmp/err" || rc=$?
 	kill "$second" "$l" "$c"
+	# The next test's listener wants the name.
+	wait "$second" "$l" "$c" || true
 	cat "$tmp/err"
 	((rc == 1))
 	grep -q 'has the name' "$tmp/err"
