@@ -74,6 +74,7 @@ struct shmipc_session *session_alloc(struct shmipc_endpoint *ep,
 	source_init(&s->source, SOURCE_SESSION, s);
 	tx_init(s, options);
 	if (rx_init(s)) {
+		rx_destroy(s);
 		free(s);
 		return NULL;
 	}
