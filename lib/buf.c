@@ -227,7 +227,7 @@ int shmipc_buf_new(struct shmipc_endpoint *ep, size_t len, struct shmipc_buf **o
 	int err;
 
 	if (endpoint_foreign(ep))
-		return -EPERM;
+		return endpoint_refusal(ep);
 	if (!len)
 		return error_set(-EINVAL, "a buffer has a byte at least");
 	buf = buf_new(ep);
@@ -342,7 +342,7 @@ static int send(struct shmipc_stream *st, struct shmipc_buf *buf, size_t len, un
 	int err;
 
 	if (endpoint_foreign(s->ep))
-		return -EPERM;
+		return endpoint_refusal(s->ep);
 	if (flags & ~(SHMIPC_MORE | SHMIPC_CORK) || !len || len > buf->segment.len)
 		return -EINVAL;
 	if (buf->ep != s->ep)
@@ -425,7 +425,7 @@ int shmipc_buf_wait(struct shmipc_buf *buf, int64_t timeout_ns)
 	int err = 0;
 
 	if (endpoint_foreign(ep))
-		return -EPERM;
+		return endpoint_refusal(ep);
 	lock(&ep->buf_lock);
 	watch(buf);
 	unlock(&ep->buf_lock);
@@ -447,7 +447,7 @@ int shmipc_buf_freeze(struct shmipc_buf *buf)
 	int err;
 
 	if (endpoint_foreign(buf->ep))
-		return -EPERM;
+		return endpoint_refusal(buf->ep);
 	if (!pv->ops->segment_freeze)
 		return error_set(-EOPNOTSUPP, "the %s provider can't take the right to write: load "
 				 "the module", pv->ops->name);
@@ -504,7 +504,7 @@ int shmipc_buf_take(struct shmipc_stream *st, struct shmipc_message *message,
 	int err;
 
 	if (endpoint_foreign(s->ep))
-		return -EPERM;
+		return endpoint_refusal(s->ep);
 	if (!pv->ops->segment_take)
 		return error_set(-EOPNOTSUPP, "the %s provider can't move ownership: load the module",
 				 pv->ops->name);

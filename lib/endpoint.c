@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "barrier.h"
 #include "error.h"
+#include "handover.h"
 #include "session.h"
 
 #ifdef __SANITIZE_THREAD__
@@ -78,23 +79,19 @@ static int cpus_allowed(void)
 	return sched_getaffinity(0, sizeof(set), &set) ? 2 : CPU_COUNT(&set);
 }
 
-int shmipc_open(struct shmipc_endpoint **out, unsigned int flags)
+int endpoint_new(struct provider *pv, struct shmipc_endpoint **out)
 {
-	struct shmipc_endpoint *ep;
+	struct shmipc_endpoint *ep = calloc(1, sizeof(*ep));
 	int err;
 
-	if (flags)
-		return error_set(-EINVAL, "shmipc_open() knows no flags yet: pass 0");
-	ep = calloc(1, sizeof(*ep));
 	if (!ep)
 		return -ENOMEM;
 	err = process_mark(&ep->process);
-	if (!err)
-		err = provider_open(&ep->pv);
 	if (err) {
 		free(ep);
 		return err;
 	}
+	ep->pv = pv;
 	ep->cpus = cpus_allowed();
 	ep->poll_fd = -1;
 	spin_init(&ep->spin);
@@ -105,8 +102,25 @@ int shmipc_open(struct shmipc_endpoint **out, unsigned int flags)
 	list_init(&ep->followers);
 	list_init(&ep->corked);
 	list_init(&ep->sources);
+	source_init(&ep->offer.source, SOURCE_ENDPOINT, ep);
 	*out = ep;
 	return 0;
+}
+
+int shmipc_open(struct shmipc_endpoint **ep, unsigned int flags)
+{
+	struct provider *pv;
+	int err;
+
+	if (flags)
+		return error_set(-EINVAL, "shmipc_open() knows no flags yet: pass 0");
+	err = provider_open(&pv);
+	if (err)
+		return err;
+	err = endpoint_new(pv, ep);
+	if (err)
+		pv->ops->close(pv, false);
+	return err;
 }
 
 static void close_poll_fd(struct shmipc_endpoint *ep)
@@ -119,21 +133,33 @@ static void close_poll_fd(struct shmipc_endpoint *ep)
 
 void shmipc_close(struct shmipc_endpoint *ep)
 {
+	bool moved = ep && endpoint_moved(ep);
 	struct list *pos, *n;
 
 	if (!ep)
 		return;
+	if (moved)
+		ep->process = ep->moved;
 	if (endpoint_foreign(ep)) {
 		/* Locks may be held by threads that the fork did not copy: touch nothing else. */
 		close_poll_fd(ep);
 		ep->pv->ops->close(ep->pv, true);
 		return;
 	}
-	list_for_each_safe(pos, n, &ep->sessions)
-		shmipc_session_close(container_of(pos, struct shmipc_session, node));
+	list_for_each_safe(pos, n, &ep->sessions) {
+		struct shmipc_session *s = container_of(pos, struct shmipc_session, node);
+
+		/* There is nobody to tell, and no memory to tell it in. */
+		if (moved)
+			session_destroy(s);
+		else
+			shmipc_session_close(s);
+	}
 	list_for_each_safe(pos, n, &ep->listeners)
 		shmipc_listener_close(container_of(pos, struct shmipc_listener, node));
 	buf_destroy_all(ep);
+	offer_end(ep);
+	adopted_free(ep);
 	close_poll_fd(ep);
 	ep->pv->ops->close(ep->pv, false);
 	free(ep->cookies);
@@ -186,7 +212,7 @@ int shmipc_fd(const struct shmipc_endpoint *const_ep)
 	int fd;
 
 	if (endpoint_foreign(ep))
-		return -EPERM;
+		return endpoint_refusal(ep);
 	lock(&ep->lock);
 	fd = atomic_load(&ep->poll_fd);
 	if (fd < 0)
@@ -225,7 +251,7 @@ int shmipc_get_stats(struct shmipc_endpoint *ep, struct shmipc_stats *stats, siz
 	struct list *pos, *n;
 
 	if (endpoint_foreign(ep))
-		return -EPERM;
+		return endpoint_refusal(ep);
 	/* poll_lock keeps sessions; their own locks come inside of it, endpoint.lock last. */
 	lock(&ep->poll_lock);
 	lock(&ep->lock);
@@ -329,6 +355,11 @@ bool endpoint_event(struct shmipc_endpoint *ep, const struct shmipc_ready *event
 	struct shmipc_listener *listener = NULL;
 	struct cookie_entry *entry;
 
+	if (event->causes & SHMIPC_CAUSE_OFFER) {
+		endpoint_post(ep, &ep->offer.source, SHMIPC_EV_OFFER);
+		endpoint_poke(ep, ep);
+		return true;
+	}
 	lock(&ep->lock);
 	entry = cookie_find(ep, event->cookie);
 	if (entry) {

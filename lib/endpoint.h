@@ -35,6 +35,7 @@
 #define SHMIPC_ENDPOINT_H
 
 #include "lock.h"
+#include <errno.h>
 #include <stdatomic.h>
 #include <shmipc/shmipc.h>
 #include "list.h"
@@ -45,7 +46,7 @@
 struct source {
 	struct list node;		/* in endpoint.sources, if it may have something */
 	uint32_t once;			/* bits of 1 << SHMIPC_EV_* to report once */
-	enum { SOURCE_LISTENER = 1, SOURCE_SESSION, SOURCE_STREAM } kind;
+	enum { SOURCE_LISTENER = 1, SOURCE_SESSION, SOURCE_STREAM, SOURCE_ENDPOINT } kind;
 	void *object;
 	void *user;
 };
@@ -68,6 +69,15 @@ struct cookie_entry {
 	struct shmipc_listener *listener;
 };
 
+/* handover.c: what shmipc_offer() began. Used by one thread, but for @source. */
+struct offer {
+	bool open;
+	int fd;
+	uint32_t handle;
+	struct pv_segment blob;		/* struct blob; addr NULL: none */
+	struct source source;		/* SHMIPC_EV_OFFER */
+};
+
 /*
  * What the thread in shmipc_wait() does, if it may sleep in poll() next: takes a last look; was
  * given news in that look; sleeps.
@@ -76,7 +86,8 @@ enum { POLL_NONE, POLL_LOOKS, POLL_NEWS, POLL_SLEEPS };
 
 struct shmipc_endpoint {
 	struct provider *pv;		/* (invariant) */
-	uint32_t process;		/* (invariant) the process that may use this */
+	uint32_t process;		/* the process that may use this; none once it was handed over */
+	uint32_t moved;			/* @process before it was handed over, else 0 */
 	int cpus;			/* (invariant) CPUs allowed at open */
 	atomic_int dead;		/* -errno once the provider says so */
 
@@ -110,6 +121,9 @@ struct shmipc_endpoint {
 
 	atomic_uint_least64_t doorbells, sleeps, wakeups, stalls, segments, empty_bells;
 	struct shmipc_stats gone;	/* (lock) what closed sessions had counted */
+
+	struct offer offer;
+	struct adopted *adopted;	/* (invariant) adopt.c; NULL: it was opened */
 };
 
 static inline void count(atomic_uint_least64_t *counter, uint64_t n)
@@ -123,6 +137,21 @@ static inline bool endpoint_foreign(const struct shmipc_endpoint *ep)
 {
 	return __atomic_load_n(process_word, __ATOMIC_RELAXED) != ep->process;
 }
+
+/* Handed over by this process: then its memory is not to be touched, but all can be freed. */
+static inline bool endpoint_moved(const struct shmipc_endpoint *ep)
+{
+	return ep->moved && __atomic_load_n(process_word, __ATOMIC_RELAXED) == ep->moved;
+}
+
+/* What calls answer on an endpoint that is foreign. */
+static inline int endpoint_refusal(const struct shmipc_endpoint *ep)
+{
+	return endpoint_moved(ep) ? -ESTALE : -EPERM;
+}
+
+/* One that has nothing, for @pv, which is its own then. */
+int endpoint_new(struct provider *pv, struct shmipc_endpoint **ep);
 
 /*
  * Waits until @w->ready() says so. Returns 0, -EAGAIN (timeout 0), -ETIMEDOUT, or the endpoint's

@@ -45,7 +45,7 @@ static const struct {
 	{ EBADF, "a handle of another kind" },
 	{ EBADMSG, "the peer broke the protocol" },
 	{ EBUSY, "still in use" },
-	{ ECANCELED, "the sender died before the message was complete" },
+	{ ECANCELED, "the other program gave up or died before it was complete" },
 	{ ECONNREFUSED, "the listener went away before it accepted" },
 	{ ECONNRESET, "the peer reset the stream" },
 	{ EDQUOT, "a limit of this user is reached" },

@@ -38,6 +38,7 @@ static void want_events(struct shmipc_endpoint *ep)
 		unlock(&s->rx.lock);
 	}
 	lock(&ep->lock);
+	want(ep, &ep->offer.source);
 	list_for_each_safe(pos, n, &ep->listeners)
 		want(ep, &container_of(pos, struct shmipc_listener, node)->source);
 	unlock(&ep->lock);
@@ -72,6 +73,8 @@ static uint32_t level(const struct source *source)
 		       1U << SHMIPC_EV_ACCEPT : 0;
 	case SOURCE_SESSION:
 		return session_level(source->object);
+	case SOURCE_ENDPOINT:
+		return 0;
 	default:
 		return stream_level(source->object);
 	}
@@ -104,7 +107,7 @@ static unsigned int emit(const struct source *source, uint32_t *bits, struct shm
 {
 	unsigned int n = 0;
 
-	for (uint32_t type = SHMIPC_EV_ACCEPT; type <= SHMIPC_EV_CLOSED && n < room; type++) {
+	for (uint32_t type = SHMIPC_EV_ACCEPT; type <= SHMIPC_EV_OFFER && n < room; type++) {
 		if (!(*bits & 1U << type))
 			continue;
 		*bits &= ~(1U << type);
@@ -232,7 +235,7 @@ int shmipc_wait(struct shmipc_endpoint *ep, struct shmipc_event *events, unsigne
 	int n;
 
 	if (endpoint_foreign(ep))
-		return -EPERM;
+		return endpoint_refusal(ep);
 	if (!max)
 		return -EINVAL;
 	if (!atomic_load(&ep->want_events))

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "clock.h"
 #include "error.h"
+#include "handover.h"
 #include "log.h"
 #include "session.h"
 
@@ -27,6 +28,8 @@ static int options_check(const struct shmipc_options *opt)
 {
 	if (opt->flags & ~(SHMIPC_EXPECT_UID | SHMIPC_SEALED))
 		return error_set(-EINVAL, "unknown flag in struct shmipc_options");
+	if (opt->reserved)
+		return error_set(-EINVAL, "set reserved in struct shmipc_options to 0");
 	if (opt->mode & ~0777U)
 		return error_set(-EINVAL, "mode %#o has other bits than permissions", opt->mode);
 	if (opt->backlog > SHMIPC_BACKLOG_MAX)
@@ -71,6 +74,36 @@ void listener_event(struct shmipc_listener *listener)
 	endpoint_poke(listener->ep, listener);
 }
 
+struct shmipc_listener *listener_new(struct shmipc_endpoint *ep,
+				     const struct shmipc_options *options)
+{
+	struct shmipc_listener *listener = calloc(1, sizeof(*listener));
+
+	if (!listener)
+		return NULL;
+	listener->ep = ep;
+	listener->options = *options;
+	source_init(&listener->source, SOURCE_LISTENER, listener);
+	listener->cookie = endpoint_cookie(ep);
+	if (listener->cookie)
+		return listener;
+	free(listener);
+	return NULL;
+}
+
+void listener_begin(struct shmipc_listener *listener, bool waits)
+{
+	struct shmipc_endpoint *ep = listener->ep;
+
+	lock(&ep->lock);
+	list_add_tail(&listener->node, &ep->listeners);
+	unlock(&ep->lock);
+	lock(&ep->poll_lock);
+	if (endpoint_attach(ep, listener->cookie, NULL, listener) || waits)
+		listener_event(listener);
+	unlock(&ep->poll_lock);
+}
+
 int shmipc_listen(struct shmipc_endpoint *ep, const char *name,
 		  const struct shmipc_options *options, struct shmipc_listener **out)
 {
@@ -79,21 +112,15 @@ int shmipc_listen(struct shmipc_endpoint *ep, const char *name,
 	int err;
 
 	if (endpoint_foreign(ep))
-		return -EPERM;
+		return endpoint_refusal(ep);
 	err = options_resolve(&opt, options);
+	if (!err && opt.orphan_ms && !ep->pv->ops->handover)
+		err = handover_unsupported();
 	if (err)
 		return err;
-	listener = calloc(1, sizeof(*listener));
+	listener = listener_new(ep, &opt);
 	if (!listener)
 		return -ENOMEM;
-	listener->ep = ep;
-	listener->options = opt;
-	source_init(&listener->source, SOURCE_LISTENER, listener);
-	listener->cookie = endpoint_cookie(ep);
-	if (!listener->cookie) {
-		free(listener);
-		return -ENOMEM;
-	}
 
 	struct pv_bind bind = {
 		.name = name,
@@ -101,6 +128,7 @@ int shmipc_listen(struct shmipc_endpoint *ep, const char *name,
 		.backlog = opt.backlog,
 		.max_per_uid = opt.max_per_uid,
 		.cookie = listener->cookie,
+		.orphan_ms = opt.orphan_ms,
 	};
 	err = ep->pv->ops->bind(ep->pv, &bind, &listener->handle);
 	if (err) {
@@ -108,13 +136,7 @@ int shmipc_listen(struct shmipc_endpoint *ep, const char *name,
 		free(listener);
 		return err;
 	}
-	lock(&ep->lock);
-	list_add_tail(&listener->node, &ep->listeners);
-	unlock(&ep->lock);
-	lock(&ep->poll_lock);
-	if (endpoint_attach(ep, listener->cookie, NULL, listener))
-		listener_event(listener);
-	unlock(&ep->poll_lock);
+	listener_begin(listener, false);
 	*out = listener;
 	return 0;
 }
@@ -183,7 +205,7 @@ int shmipc_accept(struct shmipc_listener *listener, struct shmipc_session **sess
 	int err;
 
 	if (endpoint_foreign(ep))
-		return -EPERM;
+		return endpoint_refusal(ep);
 	err = session_prepare(ep, &listener->options, 1, &s);
 	if (err)
 		return err;

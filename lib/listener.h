@@ -15,6 +15,11 @@ struct shmipc_listener {
 	atomic_bool pending;		/* the provider said that one waits */
 };
 
+/* One with a cookie, that nobody knows yet. NULL: no memory. */
+struct shmipc_listener *listener_new(struct shmipc_endpoint *ep,
+				     const struct shmipc_options *options);
+/* The provider has it as @handle: it can be used from now on. @waits: somebody may wait already. */
+void listener_begin(struct shmipc_listener *listener, bool waits);
 /* A connection waits. poll_lock held, or the listener is the caller's. */
 void listener_event(struct shmipc_listener *listener);
 

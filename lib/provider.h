@@ -42,6 +42,7 @@ struct pv_bind {
 	uint32_t backlog;
 	uint32_t max_per_uid;
 	uint64_t cookie;
+	uint32_t orphan_ms;	/* > 0: by its name a successor may adopt the endpoint */
 };
 
 struct pv_connect {
@@ -116,6 +117,44 @@ struct provider_ops {
 	void (*kick)(struct provider *pv);
 	/* Of a session (the peer gets PEER_CLOSED) or a listener. */
 	void (*drop)(struct provider *pv, uint32_t handle, uint32_t reason);
+
+	const struct handover_ops *handover;
+};
+
+/* Offered, or offered by name too if @by_name. */
+struct pv_offer {
+	bool by_name;
+	uint32_t blob;			/* handle of a segment; 0: none */
+	uint64_t timeout_ns;
+	uint32_t handle;		/* filled in */
+	int fd;				/* filled in; polls as in uapi/shmipc.h */
+};
+
+/* All that an endpoint has. */
+struct pv_list {
+	struct shmipc_item *items;	/* the caller frees them */
+	uint32_t nr;
+	uint32_t flags;			/* SHMIPC_LIST_* */
+};
+
+/* An endpoint passes to another process: docs/handover.md. NULL in provider_ops where it can't. */
+struct handover_ops {
+	int (*offer)(struct provider *pv, struct pv_offer *offer);
+	/*
+	 * Stops, and waits for the end of the offer of which @fd is. 0: handed over; -ECANCELED it goes
+	 * on here, and the offer is over; -EAGAIN nobody has adopted; others: it goes on here.
+	 */
+	int (*yield)(struct provider *pv, int fd);
+
+	/* By @name, or with NULL by the offer @fd. @pv serves what follows alone until commit. */
+	int (*adopt)(struct provider *by, const char *name, int fd, struct provider **pv);
+	int (*list)(struct provider *pv, uint32_t session, struct pv_list *list);
+	int (*view)(struct provider *pv, uint64_t offset, size_t len, struct pv_mapping *mapping);
+	int (*commit)(struct provider *pv);
+	/* Makes the view of an own segment, at @offset, writable where it is. */
+	int (*own)(struct provider *pv, const struct pv_segment *segment, uint64_t offset);
+	/* Of a listener: with its @name; of a session: NULL. */
+	int (*watch)(struct provider *pv, uint32_t handle, const char *name, uint64_t cookie);
 };
 
 /* The common head of every provider's own structure. */

@@ -43,6 +43,9 @@ int provider_bind_error(int error, const char *name)
 	case -EACCES:
 		return error_set(error, "\"%s\" is reserved for the user in its first part: listen "
 				 "as that user, or choose another name", name);
+	case -EOWNERDEAD:
+		return error_set(error, "a server that died left \"%s\" for its successor: "
+				 "shmipc_adopt() it, or wait until its time is over", name);
 	case -EDQUOT:
 		return error_set(error, "this user has its share of the module's listeners: close "
 				 "some, or raise the module's listeners_max or user_share");

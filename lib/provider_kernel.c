@@ -28,22 +28,6 @@
 /* The oldest and newest ABI of a module that this library can talk to: it asks for no more. */
 #define ABI_NEEDED	1
 
-#define SESSION_CAUSES	(SHMIPC_CAUSE_PEER_CLOSED | SHMIPC_CAUSE_PEER_DIED)
-
-/* Says to embedded clients that this name is served by the kernel provider. */
-struct marker {
-	struct list node;	/* in kernel_provider.markers */
-	struct held socket;
-	uint32_t listener;
-};
-
-struct kernel_provider {
-	struct provider base;
-	pthread_mutex_t lock;
-	struct list markers;	/* (protected by lock) */
-	uint32_t own_bell;	/* (protected by lock) see kernel_kick(); 0: none yet */
-};
-
 static int real_ioctl(int fd, unsigned long request, void *arg)
 {
 	return ioctl(fd, request, arg);
@@ -52,12 +36,7 @@ static int real_ioctl(int fd, unsigned long request, void *arg)
 int (*provider_kernel_ioctl)(int fd, unsigned long request, void *arg) = real_ioctl;
 const char *provider_kernel_device = "/dev/shmipc";
 
-static struct kernel_provider *kernel(struct provider *pv)
-{
-	return container_of(pv, struct kernel_provider, base);
-}
-
-static int request(struct provider *pv, unsigned long number, void *arg)
+int kernel_request(struct provider *pv, unsigned long number, void *arg)
 {
 	return provider_kernel_ioctl(pv->fd, number, arg) < 0 ? -errno : 0;
 }
@@ -115,21 +94,16 @@ static int map_anchor(int fd, const volatile struct shmipc_anchor **anchor)
 	return 0;
 }
 
-static int kernel_open(struct provider **pv)
+int kernel_new(int fd, struct provider **pv)
 {
-	struct kernel_provider *k;
-	int fd = open_device();
+	struct kernel_provider *k = calloc(1, sizeof(*k));
 	int err;
 
-	if (fd < 0)
-		return fd;
-	k = calloc(1, sizeof(*k));
-	err = k ? check_abi(fd) : -ENOMEM;
-	if (!err)
-		err = map_anchor(fd, &k->base.anchor);
+	if (!k)
+		return -ENOMEM;
+	err = map_anchor(fd, &k->base.anchor);
 	if (err) {
 		free(k);
-		close(fd);
 		return err;
 	}
 	k->base.ops = &provider_kernel;
@@ -138,6 +112,21 @@ static int kernel_open(struct provider **pv)
 	pthread_mutex_init(&k->lock, NULL);
 	*pv = &k->base;
 	return 0;
+}
+
+static int kernel_open(struct provider **pv)
+{
+	int fd = open_device();
+	int err;
+
+	if (fd < 0)
+		return fd;
+	err = check_abi(fd);
+	if (!err)
+		err = kernel_new(fd, pv);
+	if (err)
+		close(fd);
+	return err;
 }
 
 static void free_marker(struct marker *marker)
@@ -157,7 +146,7 @@ static void kernel_close(struct provider *pv, bool in_child)
 	list_for_each_safe(pos, n, &k->markers)
 		free_marker(container_of(pos, struct marker, node));
 	if (!in_child) {
-		request(pv, SHMIPC_IOC_CLOSE, &end);
+		kernel_request(pv, SHMIPC_IOC_CLOSE, &end);
 		/* A child has no such mapping; something else may lie there. */
 		munmap((void *)(uintptr_t)pv->anchor, page_size());
 	}
@@ -170,7 +159,7 @@ static void kernel_close(struct provider *pv, bool in_child)
 static void close_handle(struct provider *pv, uint32_t handle, uint32_t reason)
 {
 	struct shmipc_close end = { .size = sizeof(end), .handle = handle, .reason = reason };
-	int err = request(pv, SHMIPC_IOC_CLOSE, &end);
+	int err = kernel_request(pv, SHMIPC_IOC_CLOSE, &end);
 
 	if (err)
 		log_debug("close of handle %u: %s", handle, shmipc_strerror(err));
@@ -185,7 +174,7 @@ static int kernel_segment_create(struct provider *pv, size_t len, bool sealed,
 	int err;
 
 	(void)sealed;
-	err = request(pv, SHMIPC_IOC_SEG_CREATE, &create);
+	err = kernel_request(pv, SHMIPC_IOC_SEG_CREATE, &create);
 	if (err)
 		return provider_memory_error(err, len);
 	addr = mmap(NULL, create.out_length, PROT_READ | PROT_WRITE, MAP_SHARED, pv->fd,
@@ -216,7 +205,7 @@ static int kernel_segment_grant(struct provider *pv, uint32_t session,
 		.slot = slot,
 	};
 
-	return request(pv, SHMIPC_IOC_SEG_GRANT, &grant);
+	return kernel_request(pv, SHMIPC_IOC_SEG_GRANT, &grant);
 }
 
 static int kernel_segment_map(struct provider *pv, uint32_t session, uint32_t slot,
@@ -231,7 +220,7 @@ static int kernel_segment_map(struct provider *pv, uint32_t session, uint32_t sl
 	void *addr;
 	int err;
 
-	err = request(pv, SHMIPC_IOC_SEG_INFO, &info);
+	err = kernel_request(pv, SHMIPC_IOC_SEG_INFO, &info);
 	if (err)
 		return err;
 	addr = mmap(NULL, info.out_length, PROT_READ, MAP_SHARED, pv->fd, (off_t)info.out_offset);
@@ -255,7 +244,7 @@ static void kernel_segment_revoke(struct provider *pv, uint32_t session, uint32_
 		.session = session,
 		.slot = slot,
 	};
-	int err = request(pv, SHMIPC_IOC_SEG_REVOKE, &revoke);
+	int err = kernel_request(pv, SHMIPC_IOC_SEG_REVOKE, &revoke);
 
 	/* Of what the peer has taken there is no grant any more. */
 	if (err && err != -ENOENT)
@@ -274,14 +263,14 @@ static int kernel_segment_freeze(struct provider *pv, const struct pv_segment *s
 {
 	struct shmipc_seg_freeze freeze = { .size = sizeof(freeze), .segment = segment->handle };
 
-	return ownership_error(request(pv, SHMIPC_IOC_SEG_FREEZE, &freeze));
+	return ownership_error(kernel_request(pv, SHMIPC_IOC_SEG_FREEZE, &freeze));
 }
 
 static int kernel_segment_give(struct provider *pv, uint32_t session, uint32_t slot)
 {
 	struct shmipc_seg_give give = { .size = sizeof(give), .session = session, .slot = slot };
 
-	return ownership_error(request(pv, SHMIPC_IOC_SEG_GIVE, &give));
+	return ownership_error(kernel_request(pv, SHMIPC_IOC_SEG_GIVE, &give));
 }
 
 /*
@@ -296,7 +285,7 @@ static int kernel_segment_take(struct provider *pv, uint32_t session, uint32_t s
 	void *at = (void *)(uintptr_t)mapping->addr, *addr;
 	int err;
 
-	err = request(pv, SHMIPC_IOC_SEG_TAKE, &take);
+	err = kernel_request(pv, SHMIPC_IOC_SEG_TAKE, &take);
 	if (err)
 		return ownership_error(err);
 	addr = mmap(at, mapping->len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, pv->fd,
@@ -322,13 +311,13 @@ static void kernel_segment_refuse(struct provider *pv, uint32_t session, uint32_
 		.slot = slot,
 	};
 
-	request(pv, SHMIPC_IOC_SEG_TAKE, &refuse);
+	kernel_request(pv, SHMIPC_IOC_SEG_TAKE, &refuse);
 }
 
 static int kernel_segment_state(struct provider *pv, const struct pv_segment *segment)
 {
 	struct shmipc_seg_info info = { .size = sizeof(info), .handle = segment->handle };
-	int err = request(pv, SHMIPC_IOC_SEG_INFO, &info);
+	int err = kernel_request(pv, SHMIPC_IOC_SEG_INFO, &info);
 
 	if (err)
 		return err;
@@ -341,8 +330,9 @@ static int kernel_segment_state(struct provider *pv, const struct pv_segment *se
  * A marker only makes an error message better: failing to set it, which a stranger could
  * bring about by squatting on its name, does not stop the listener.
  */
-static void add_marker(struct kernel_provider *k, const char *name, uint32_t listener)
+void kernel_add_marker(struct provider *pv, const char *name, uint32_t listener)
 {
+	struct kernel_provider *k = kernel(pv);
 	struct marker *marker = calloc(1, sizeof(*marker));
 	int fd;
 
@@ -358,6 +348,7 @@ static void add_marker(struct kernel_provider *k, const char *name, uint32_t lis
 		return;
 	}
 	marker->listener = listener;
+	snprintf(marker->name, sizeof(marker->name), "%s", name);
 	pthread_mutex_lock(&k->lock);
 	list_add_tail(&marker->node, &k->markers);
 	pthread_mutex_unlock(&k->lock);
@@ -387,6 +378,8 @@ static int kernel_bind(struct provider *pv, const struct pv_bind *bind, uint32_t
 		.max_per_uid = bind->max_per_uid,
 		.causes = SHMIPC_CAUSE_ACCEPT,
 		.cookie = bind->cookie,
+		.adopt = bind->orphan_ms ? SHMIPC_ADOPT_EUID : SHMIPC_ADOPT_NOBODY,
+		.orphan_ms = bind->orphan_ms,
 	};
 	uint32_t uid;
 	int err;
@@ -399,10 +392,10 @@ static int kernel_bind(struct provider *pv, const struct pv_bind *bind, uint32_t
 	if (!name_reserved(bind->name, &uid) && name_marked(NAME_EMBEDDED, bind->name))
 		return error_set(-EADDRINUSE, "a listener that uses the embedded provider has the "
 				 "name \"%s\": stop it, or choose another name", bind->name);
-	err = request(pv, SHMIPC_IOC_BIND, &req);
+	err = kernel_request(pv, SHMIPC_IOC_BIND, &req);
 	if (err)
 		return provider_bind_error(err, bind->name);
-	add_marker(kernel(pv), bind->name, req.out_handle);
+	kernel_add_marker(pv, bind->name, req.out_handle);
 	*listener = req.out_handle;
 	return 0;
 }
@@ -421,7 +414,7 @@ static int kernel_accept(struct provider *pv, uint32_t listener,
 	};
 	int err;
 
-	err = request(pv, SHMIPC_IOC_ACCEPT, &req);
+	err = kernel_request(pv, SHMIPC_IOC_ACCEPT, &req);
 	if (err)
 		return provider_accept_error(err);
 	*session = req.out_session;
@@ -457,7 +450,7 @@ static int connect_until(struct provider *pv, struct shmipc_connect *req, int64_
 
 	for (;;) {
 		req->timeout_ns = left < 0 ? SHMIPC_TIMEOUT_NONE : (uint64_t)left;
-		err = request(pv, SHMIPC_IOC_CONNECT, req);
+		err = kernel_request(pv, SHMIPC_IOC_CONNECT, req);
 		if (err != -EINTR)
 			return err;
 		if (timeout_ns > 0) {
@@ -505,7 +498,7 @@ static int ring_only(struct provider *pv, const struct shmipc_notify *notify, un
 		.nr_notify = count,
 	};
 
-	return request(pv, SHMIPC_IOC_SYNC, &req);
+	return kernel_request(pv, SHMIPC_IOC_SYNC, &req);
 }
 
 static int kernel_sync(struct provider *pv, struct pv_sync *sync)
@@ -536,7 +529,7 @@ static int kernel_sync(struct provider *pv, struct pv_sync *sync)
 			req.notify = (uintptr_t)notify;
 		if (max > 1)
 			req.events = (uintptr_t)sync->events;
-		err = request(pv, SHMIPC_IOC_SYNC, &req);
+		err = kernel_request(pv, SHMIPC_IOC_SYNC, &req);
 		if (err)
 			return err;
 		/* A stale handle kept it from waiting; all bells were rung. */
@@ -568,13 +561,13 @@ static int make_own_bell(struct provider *pv, uint32_t *bell)
 	bind.name_len = connect.name_len =
 		(uint32_t)snprintf(name, sizeof(name), "own-bell/%016llx",
 				   (unsigned long long)nonce);
-	err = request(pv, SHMIPC_IOC_BIND, &bind);
+	err = kernel_request(pv, SHMIPC_IOC_BIND, &bind);
 	if (err)
 		return err;
-	err = request(pv, SHMIPC_IOC_CONNECT, &connect);
+	err = kernel_request(pv, SHMIPC_IOC_CONNECT, &connect);
 	accept.listener = bind.out_handle;
 	if (!err)
-		err = request(pv, SHMIPC_IOC_ACCEPT, &accept);
+		err = kernel_request(pv, SHMIPC_IOC_ACCEPT, &accept);
 	if (!err)
 		*bell = connect.out_session;
 	else if (connect.out_session)
@@ -630,4 +623,5 @@ const struct provider_ops provider_kernel = {
 	.sync = kernel_sync,
 	.kick = kernel_kick,
 	.drop = kernel_drop,
+	.handover = &kernel_handover,
 };

@@ -1,7 +1,41 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
-/* provider_kernel.h - where tests put something else in the module's place */
+/* provider_kernel.h - shared by the files of the kernel provider; where tests put something else in its place */
 #ifndef SHMIPC_PROVIDER_KERNEL_H
 #define SHMIPC_PROVIDER_KERNEL_H
+
+#include <pthread.h>
+#include "embedded_name.h"
+#include "provider.h"
+
+#define SESSION_CAUSES	(SHMIPC_CAUSE_PEER_CLOSED | SHMIPC_CAUSE_PEER_DIED | \
+			 SHMIPC_CAUSE_PEER_CHANGED)
+
+/* Says to embedded clients that this name is served by the kernel provider. */
+struct marker {
+	struct list node;	/* in kernel_provider.markers */
+	struct held socket;
+	uint32_t listener;
+	char name[SHMIPC_NAME_MAX + 1];
+};
+
+struct kernel_provider {
+	struct provider base;
+	pthread_mutex_t lock;
+	struct list markers;	/* (protected by lock) */
+	uint32_t own_bell;	/* (protected by lock) see kernel_kick(); 0: none yet */
+};
+
+static inline struct kernel_provider *kernel(struct provider *pv)
+{
+	return container_of(pv, struct kernel_provider, base);
+}
+
+int kernel_request(struct provider *pv, unsigned long number, void *arg);
+/* For an open file, which is its own on success. */
+int kernel_new(int fd, struct provider **pv);
+void kernel_add_marker(struct provider *pv, const char *name, uint32_t listener);
+
+extern const struct handover_ops kernel_handover;
 
 /* As ioctl(2): -1 and errno on failure. */
 extern int (*provider_kernel_ioctl)(int fd, unsigned long request, void *arg);

@@ -71,7 +71,7 @@ static int wait_frame(struct shmipc_stream *st, int64_t timeout_ns)
 	int err;
 
 	if (endpoint_foreign(s->ep))
-		return -EPERM;
+		return endpoint_refusal(s->ep);
 	for (;;) {
 		lock(&s->rx.lock);
 		if (st->head && st->head->flags & (FRAME_F_ABORT | NODE_CUT)) {
@@ -165,7 +165,7 @@ int shmipc_return(struct shmipc_stream *st, struct shmipc_message *message)
 	int err = 0;
 
 	if (endpoint_foreign(s->ep))
-		return -EPERM;
+		return endpoint_refusal(s->ep);
 	if (!message->nspans)
 		return -EINVAL;
 	lock(&s->rx.lock);

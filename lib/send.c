@@ -80,7 +80,7 @@ int stream_reserve(struct shmipc_stream *st, uint64_t len, bool outside,
 	int err;
 
 	if (endpoint_foreign(s->ep))
-		return -EPERM;
+		return endpoint_refusal(s->ep);
 	for (;;) {
 		lock(&s->tx.lock);
 		err = stream_sendable(st);
@@ -147,7 +147,7 @@ int shmipc_commit(struct shmipc_stream *st, size_t len, unsigned int flags)
 	int err;
 
 	if (endpoint_foreign(s->ep))
-		return -EPERM;
+		return endpoint_refusal(s->ep);
 	lock(&s->tx.lock);
 	if (!st->reservation || !len || len > st->reserve.len ||
 	    flags & ~(SHMIPC_MORE | SHMIPC_CORK)) {
@@ -171,7 +171,7 @@ int shmipc_cancel(struct shmipc_stream *st)
 	int err = -EINVAL;
 
 	if (endpoint_foreign(s->ep))
-		return -EPERM;
+		return endpoint_refusal(s->ep);
 	lock(&s->tx.lock);
 	if (st->reservation) {
 		tx_unreserve(s, st);
@@ -230,7 +230,7 @@ int shmipc_flush(struct shmipc_stream *st)
 	uint32_t bits;
 
 	if (endpoint_foreign(s->ep))
-		return -EPERM;
+		return endpoint_refusal(s->ep);
 	lock(&s->tx.lock);
 	if (!st->opened && (st->slot & 1) == s->role && list_empty(&st->owing) && !stream_sendable(st))
 		tx_control(s, st, FRAME_OPEN);

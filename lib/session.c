@@ -156,6 +156,9 @@ bool session_event(struct shmipc_session *s, uint32_t causes)
 	if (causes & SHMIPC_CAUSE_PEER_CHANGED)
 		session_ring(s, BELL_DATA | BELL_SPACE);
 	s->rung |= bell;
+	/* Either side is another process now: what it waits for may have come in between. */
+	if (causes & SHMIPC_CAUSE_PEER_CHANGED)
+		session_ring(s, BELL_DATA | BELL_SPACE);
 	endpoint_heat(s->ep, s);
 	return s->empty_bells < EMPTY_BELLS || causes & ~(BELL_DATA | BELL_SPACE);
 }
@@ -449,7 +452,7 @@ int shmipc_connect(struct shmipc_endpoint *ep, const char *name,
 	int err;
 
 	if (endpoint_foreign(ep))
-		return -EPERM;
+		return endpoint_refusal(ep);
 	if (!timeout_ns)
 		return error_set(-EINVAL, "a connect has to wait for the other side: give it time");
 	err = options_resolve(&opt, options);
@@ -504,13 +507,18 @@ void shmipc_session_set_user(struct shmipc_session *s, void *user)
 
 int shmipc_session_error(const struct shmipc_session *s)
 {
-	return endpoint_foreign(s->ep) ? -EPERM : session_error(s);
+	return endpoint_foreign(s->ep) ? endpoint_refusal(s->ep) : session_error(s);
+}
+
+uint64_t shmipc_session_id(const struct shmipc_session *s)
+{
+	return s->handle;
 }
 
 int shmipc_session_peer(const struct shmipc_session *s, struct shmipc_peer_info *peer)
 {
 	if (endpoint_foreign(s->ep))
-		return -EPERM;
+		return endpoint_refusal(s->ep);
 	*peer = (struct shmipc_peer_info){
 		.uid = s->peer.uid, .gid = s->peer.gid, .pid = s->peer.pid,
 	};

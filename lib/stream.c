@@ -156,7 +156,7 @@ void stream_sweep(struct shmipc_session *s)
 static int usable(const struct shmipc_session *s)
 {
 	if (endpoint_foreign(s->ep))
-		return -EPERM;
+		return endpoint_refusal(s->ep);
 	return session_error(s);
 }
 
@@ -218,7 +218,7 @@ int shmipc_stream_accept(struct shmipc_session *s, struct shmipc_stream **stream
 	int err;
 
 	if (endpoint_foreign(s->ep))
-		return -EPERM;
+		return endpoint_refusal(s->ep);
 	for (;;) {
 		err = endpoint_wait(s->ep, &w, timeout_ns);
 		if (err)
@@ -259,7 +259,7 @@ int shmipc_stream_pause(struct shmipc_stream *st, int paused)
 	struct shmipc_session *s = st->session;
 
 	if (endpoint_foreign(s->ep))
-		return -EPERM;
+		return endpoint_refusal(s->ep);
 	lock(&s->rx.lock);
 	st->paused = paused;
 	unlock(&s->rx.lock);
@@ -267,6 +267,11 @@ int shmipc_stream_pause(struct shmipc_stream *st, int paused)
 	if (!paused)
 		endpoint_poke(s->ep, st);
 	return 0;
+}
+
+uint64_t shmipc_stream_id(const struct shmipc_stream *st)
+{
+	return (uint64_t)st->generation << 16 | st->slot;
 }
 
 struct shmipc_session *shmipc_stream_session(const struct shmipc_stream *st)
@@ -282,7 +287,7 @@ int shmipc_finish(struct shmipc_stream *st)
 	int err;
 
 	if (endpoint_foreign(s->ep))
-		return -EPERM;
+		return endpoint_refusal(s->ep);
 	lock(&s->tx.lock);
 	err = stream_sendable(st);
 	if (!err && st->reservation)

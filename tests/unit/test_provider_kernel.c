@@ -371,7 +371,8 @@ static void test_accept(void **state)
 	assert_int_equal(ops->accept(pv, 41, &segment, 88, &session, &peer), 0);
 	assert_true(session == 51 && peer.uid == 1234);
 	assert_true(accepted.listener == 41 && accepted.segment == 31 && accepted.cookie == 88);
-	assert_int_equal(accepted.causes, SHMIPC_CAUSE_PEER_CLOSED | SHMIPC_CAUSE_PEER_DIED);
+	assert_int_equal(accepted.causes, SHMIPC_CAUSE_PEER_CLOSED | SHMIPC_CAUSE_PEER_DIED |
+			 SHMIPC_CAUSE_PEER_CHANGED);
 	fail_with = EAGAIN;
 	fail_times = 1;
 	assert_int_equal(ops->accept(pv, 41, &segment, 88, &session, &peer), -EAGAIN);

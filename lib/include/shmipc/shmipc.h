@@ -28,8 +28,9 @@
  *		endpoint.
  *
  * Every call below that answers an error may also answer: -EPERM, used in a forked child; -EINVAL,
- * an argument that can't be. -ESTALE says that the endpoint is dead (its anchor page was unmapped):
- * close it.
+ * an argument that can't be. -ESTALE says that the endpoint is dead (its anchor page was unmapped) or
+ * was handed over: close it. After a shmipc_yield() that handed it over every call that answers an
+ * error answers -ESTALE.
  * All of it is there since version 0.1.0.
  */
 #ifndef SHMIPC_SHMIPC_H
@@ -104,13 +105,14 @@ enum shmipc_event_type {
 	SHMIPC_EV_READ,		/* stream: data, its end or an error is there */
 	SHMIPC_EV_WRITE,	/* stream: a send that answered -EAGAIN can go on */
 	SHMIPC_EV_CLOSED,	/* session: the peer closed, died or broke the protocol */
+	SHMIPC_EV_OFFER,	/* endpoint: a successor is ready; call shmipc_yield() */
 };
 
 /**
  * struct shmipc_event - what shmipc_wait() found
  * @type: enum shmipc_event_type
- * @object: the listener, session or stream
- * @user: what was attached to it with shmipc_*_set_user()
+ * @object: the listener, session, stream or endpoint
+ * @user: what was attached to it with shmipc_*_set_user(); of an endpoint NULL
  */
 struct shmipc_event {
 	uint32_t type;
@@ -200,6 +202,12 @@ int shmipc_get_stats(struct shmipc_endpoint *ep, struct shmipc_stats *stats, siz
  * @max_memory: bytes of payload that this side of a session may have sent and not seen returned;
  *	default 16 MiB. A stream with nothing out may go beyond it by a message of up to its window,
  *	or, while less than this is out, of any length; what is rounded up comes on top
+ * @orphan_ms: listen: when this process dies without shmipc_close(), its endpoint with this name and
+ *	all sessions waits for so many milliseconds for a process of the same euid that calls
+ *	shmipc_adopt() with the name; peers see nothing but a pause meanwhile. The largest of an
+ *	endpoint's listeners counts, up to the module's orphan_max_ms. Default 0: it dies. It needs the
+ *	kernel provider
+ * @reserved: 0
  */
 struct shmipc_options {
 	uint32_t size;
@@ -211,6 +219,8 @@ struct shmipc_options {
 	uint32_t window;
 	uint32_t expect_uid;
 	uint64_t max_memory;
+	uint32_t orphan_ms;
+	uint32_t reserved;
 };
 
 #define SHMIPC_EXPECT_UID	(1U << 0)
@@ -232,7 +242,9 @@ struct shmipc_options {
  *
  * Return: 0; -EINVAL name or option; -EADDRINUSE a listener, of either provider, has the name;
  * -EACCES a name under "u<uid>/" of another uid; -EDQUOT, -ENOSPC this user's, the machine's cap
- * on listeners; -EMFILE, -ENFILE no descriptor left; -ENOMEM; -ESTALE.
+ * on listeners; -EMFILE, -ENFILE no descriptor left; -ENOMEM; -ESTALE; -EOWNERDEAD a program that
+ * died left the name, with all its sessions, for its successor: shmipc_adopt(); -EOPNOTSUPP orphan_ms
+ * with the embedded provider.
  */
 int shmipc_listen(struct shmipc_endpoint *ep, const char *name,
 		  const struct shmipc_options *options, struct shmipc_listener **listener);
@@ -326,6 +338,15 @@ struct shmipc_peer_info {
  */
 int shmipc_session_peer(const struct shmipc_session *session, struct shmipc_peer_info *peer);
 
+/**
+ * shmipc_session_id - a number for a session
+ *
+ * It is the endpoint's own, used once, and the same after the endpoint was handed over.
+ *
+ * Return: it, > 0; also in a forked child and after shmipc_yield().
+ */
+uint64_t shmipc_session_id(const struct shmipc_session *session);
+
 /* ---- streams ------------------------------------------------------------ */
 
 /**
@@ -372,6 +393,16 @@ int shmipc_stream_pause(struct shmipc_stream *stream, int paused);
 
 /** shmipc_stream_session - the session that a stream belongs to, also in a forked child */
 struct shmipc_session *shmipc_stream_session(const struct shmipc_stream *stream);
+
+/**
+ * shmipc_stream_id - a number for a stream
+ *
+ * Both sides of its session have the same for it, also after a side was handed over; it is used once
+ * in a session.
+ *
+ * Return: it, > 0; also in a forked child and after shmipc_yield().
+ */
+uint64_t shmipc_stream_id(const struct shmipc_stream *stream);
 
 /* Flags of a send. */
 #define SHMIPC_MORE	(1U << 0)	/* the message goes on in the next send */
@@ -688,6 +719,156 @@ int shmipc_buf_give(struct shmipc_stream *stream, struct shmipc_buf *buf, size_t
  */
 int shmipc_buf_take(struct shmipc_stream *stream, struct shmipc_message *message,
 		    struct shmipc_buf **buf);
+
+/* ---- handover ----------------------------------------------------------- */
+
+/*
+ * A program hands its endpoint to the next one, with its names and all that is in its sessions. Peers
+ * notice a pause. It needs the kernel provider; the peers need nothing.
+ *
+ *	old program			new program
+ *	shmipc_offer()
+ *	serves on			shmipc_adopt()
+ *	SHMIPC_EV_OFFER
+ *	shmipc_yield(ep, state)		returns; shmipc_adopted_next() until 0
+ *	shmipc_close()			serves on
+ *
+ * That the old program yields by a call of its own is what says where it has stopped: between
+ * two messages, with nothing of the library's memory in its hands.
+ */
+
+/**
+ * struct shmipc_offer_options - for shmipc_offer()
+ * @size: sizeof(struct shmipc_offer_options)
+ * @flags: SHMIPC_OFFER_BY_NAME
+ * @timeout_ns: until a successor must have taken over, > 0, at most an hour. Then the offer is over
+ * @state_max: bytes of state that shmipc_yield() may hand on, up to 1 MiB
+ */
+struct shmipc_offer_options {
+	uint32_t size;
+	uint32_t flags;
+	int64_t timeout_ns;
+	uint64_t state_max;
+};
+
+/*
+ * A process of the same euid may adopt, by any name that the endpoint listens on or by the fd. Without,
+ * whoever has the fd may, and no other.
+ */
+#define SHMIPC_OFFER_BY_NAME	(1U << 0)
+
+/**
+ * shmipc_offer - offer an endpoint to a successor, and serve on
+ * @ep: the endpoint
+ * @options: how
+ * @fd: filled in: the offer, to be passed to the successor (by fork, or through a socket). It is the
+ *	endpoint's, is closed when the offer is over, and has FD_CLOEXEC set
+ *
+ * Does not block. When a successor is ready, shmipc_wait() reports SHMIPC_EV_OFFER, and @fd polls
+ * POLLIN; then call shmipc_yield(). @fd polls POLLHUP when the offer is over: then, and when a successor
+ * dies or gives up, all is as before, and one may offer again. One thread at a time may call this,
+ * shmipc_yield() or shmipc_close() on an endpoint.
+ *
+ * Return: 0; -EOPNOTSUPP the provider, or an old module, can't; -EBUSY it is offered already; -EINVAL
+ * an option; -EDQUOT, -ENOSPC, -ENOMEM memory for the state; -EMFILE, -ENFILE no descriptor left;
+ * -ESTALE.
+ */
+int shmipc_offer(struct shmipc_endpoint *ep, const struct shmipc_offer_options *options, int *fd);
+
+/**
+ * shmipc_yield - stop, and hand the endpoint over
+ * @ep: the endpoint. As with shmipc_close(), no other thread may be in a call on it
+ * @state: what the successor's shmipc_adopted_state() gives, or NULL
+ * @len: bytes of it, up to the offer's state_max
+ *
+ * Blocks until the successor has taken over or the offer is over, by its timeout at the latest. On 0
+ * the endpoint is the successor's: close it; its sessions and streams go with it, and every call on
+ * them answers -ESTALE. On an error nothing has changed, and the program goes on.
+ *
+ * Data that was not read, messages half sent or half read, and streams not accepted yet are the
+ * successor's to go on with. What only this program knew is not: attached pointers, paused streams.
+ *
+ * Return: 0 handed over; -EAGAIN nobody has adopted yet; -ECANCELED the offer is over: the successor
+ * died or gave up, or the time passed; -EBUSY a message is held, a reservation is out, the endpoint has
+ * a buffer (also one that was freed and is not back), or another thread waits; -EMSGSIZE @len;
+ * -ENOENT nothing is offered; -EDQUOT what was made since the successor adopted is over a cap of its
+ * user; -ESTALE.
+ */
+int shmipc_yield(struct shmipc_endpoint *ep, const void *state, size_t len);
+
+/**
+ * shmipc_adopt - take an endpoint over
+ * @name: a name that it listens on, of one offered with SHMIPC_OFFER_BY_NAME, or that a program which
+ *	died left (orphan_ms); or NULL
+ * @fd: what shmipc_offer() gave, still the caller's; -1 with a name
+ * @options: for what its listeners accept from now on, as with shmipc_listen(); or NULL
+ * @ep: filled in; the caller closes it with shmipc_close()
+ * @timeout_ns: how long to wait for shmipc_yield() in the other program; must not be 0
+ *
+ * Sessions go on where the old program stopped. Where it died instead, each byte that it had not
+ * returned comes again, marked with SHMIPC_MSG_REDELIVERED where it may have been seen; a message
+ * that it was sending ends at its peer with -ECANCELED; buffers that it had made are gone for the
+ * sender and stay with who reads them. A session that can't go on is closed.
+ *
+ * Before it returns 0 nothing is taken: when it fails or this process dies, the other goes on, and
+ * its offer is over; an orphan waits on.
+ *
+ * Return: 0; -EOPNOTSUPP the provider, or an old module, can't; -ENOENT nobody has that name; -EACCES
+ * this user may not; -EBUSY neither offered nor left, or adopted by another; -EBADF @fd is no offer;
+ * -ECANCELED the offer is over; -ETIMEDOUT; -EINVAL name, option or timeout; -EDQUOT this user's cap;
+ * -EMFILE, -ENFILE no descriptor left; -ENOMEM; -ENODEV, -EPROTONOSUPPORT as shmipc_open().
+ */
+int shmipc_adopt(const char *name, int fd, const struct shmipc_options *options,
+		 struct shmipc_endpoint **ep, int64_t timeout_ns);
+
+/**
+ * struct shmipc_adopted - one thing that was taken over
+ * @type: SHMIPC_ADOPTED_*
+ * @reserved: 0
+ * @object: the listener, session or stream, which the caller closes as if it had made it
+ * @id: shmipc_session_id(), shmipc_stream_id(); 0 of a listener
+ * @received: stream: position of the first byte that the old program had not read. After a crash,
+ *	bytes before it may come again
+ * @sent: stream: bytes that were sent on it
+ * @name: listener: its name
+ */
+struct shmipc_adopted {
+	uint32_t type;
+	uint32_t reserved;
+	void *object;
+	uint64_t id;
+	uint64_t received;
+	uint64_t sent;
+	char name[64];
+};
+
+#define SHMIPC_ADOPTED_LISTENER	1
+#define SHMIPC_ADOPTED_SESSION	2
+#define SHMIPC_ADOPTED_STREAM	3
+
+/**
+ * shmipc_adopted_next - what did shmipc_adopt() take over?
+ * @ep: the endpoint
+ * @item: filled in
+ *
+ * Listeners come first, then sessions, each followed by its streams that the old program had opened
+ * or accepted. Those that it had not accepted come from shmipc_stream_accept(). Ask until 0 before
+ * anything is closed; one thread at a time.
+ *
+ * Return: 1 there is one; 0 that was all, or the endpoint was not adopted.
+ */
+int shmipc_adopted_next(struct shmipc_endpoint *ep, struct shmipc_adopted *item);
+
+/**
+ * shmipc_adopted_state - how was it left, and with what?
+ * @ep: the endpoint
+ * @state: filled in: what the old program gave to shmipc_yield(), valid until @ep is closed; or NULL
+ * @len: filled in: bytes of it
+ *
+ * Return: 0 handed over; 1 the old program died, and there is no state; -ENOENT the endpoint was
+ * not adopted.
+ */
+int shmipc_adopted_state(struct shmipc_endpoint *ep, const void **state, size_t *len);
 
 /* ---- errors ------------------------------------------------------------- */
 
