@@ -394,8 +394,8 @@ static int adopt_error(int err)
 	case -ESTALE:
 		return error_set(-ECANCELED, "the offer is over");
 	case -EBUSY:
-		return error_set(err, "it is neither offered nor was it left by a program that died; "
-				 "or another program adopts it: try again");
+		return error_set(err, "it is neither offered nor left by a program that died, or "
+				 "another program adopts it: try again");
 	default:
 		return err;
 	}
@@ -404,13 +404,17 @@ static int adopt_error(int err)
 /* Asks with an endpoint of its own, whose credentials count. */
 static int begin_adoption(const char *name, int fd, struct shmipc_endpoint **ep)
 {
-	struct provider *by, *pv;
+	struct provider *by, *pv = NULL;
 	int err = provider_open(&by);
 
 	if (err)
 		return err;
-	err = by->ops->handover ? adopt_error(by->ops->handover->adopt(by, name, fd, &pv)) :
-	      handover_unsupported();
+	if (!by->ops->handover) {
+		by->ops->close(by, false);
+		handover_unsupported();
+		return -EOPNOTSUPP;
+	}
+	err = adopt_error(by->ops->handover->adopt(by, name, fd, &pv));
 	by->ops->close(by, false);
 	if (err)
 		return err;
@@ -428,7 +432,8 @@ int shmipc_adopt(const char *name, int fd, const struct shmipc_options *options,
 	int err = options_resolve(&opt, options);
 
 	if (!err && !timeout_ns)
-		err = error_set(-EINVAL, "an adoption has to wait for the other side: give it time");
+		err = error_set(-EINVAL, "an adoption has to wait for the other program: "
+				"give it time");
 	if (!err && !name == (fd < 0))
 		err = error_set(-EINVAL, "give a name, or the fd of an offer, and -1 with a name");
 	if (!err)

@@ -71,11 +71,11 @@ struct cookie_entry {
 
 /* handover.c: what shmipc_offer() began. Used by one thread, but for @source. */
 struct offer {
-	bool open;
-	int fd;
-	uint32_t handle;
 	struct pv_segment blob;		/* struct blob; addr NULL: none */
 	struct source source;		/* SHMIPC_EV_OFFER */
+	int fd;
+	uint32_t handle;
+	bool open;
 };
 
 /*
@@ -86,8 +86,7 @@ enum { POLL_NONE, POLL_LOOKS, POLL_NEWS, POLL_SLEEPS };
 
 struct shmipc_endpoint {
 	struct provider *pv;		/* (invariant) */
-	uint32_t process;		/* the process that may use this; none once it was handed over */
-	uint32_t moved;			/* @process before it was handed over, else 0 */
+	uint32_t process;		/* who may use this; none once it was handed over */
 	int cpus;			/* (invariant) CPUs allowed at open */
 	atomic_int dead;		/* -errno once the provider says so */
 
@@ -118,6 +117,7 @@ struct shmipc_endpoint {
 	atomic_bool news_rung;		/* @news is to be read */
 	struct cookie_entry *cookies;	/* (lock) */
 	uint32_t nr_cookies;
+	uint32_t moved;			/* @process before it was handed over, else 0 */
 
 	atomic_uint_least64_t doorbells, sleeps, wakeups, stalls, segments, empty_bells;
 	struct shmipc_stats gone;	/* (lock) what closed sessions had counted */

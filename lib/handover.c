@@ -20,8 +20,8 @@
 
 int handover_unsupported(void)
 {
-	return error_set(-EOPNOTSUPP, "handing an endpoint over needs the shmipc module, which keeps "
-			 "it while it moves: load it, and use SHMIPC_PROVIDER=kernel");
+	return error_set(-EOPNOTSUPP, "handing an endpoint over needs the shmipc module, which "
+			 "keeps it while it moves: load it, and use SHMIPC_PROVIDER=kernel");
 }
 
 void offer_end(struct shmipc_endpoint *ep)
@@ -123,15 +123,16 @@ static int check_quiet(struct shmipc_endpoint *ep)
 	busy = ep->leading || !list_empty(&ep->followers);
 	unlock(&ep->lock);
 	if (busy)
-		return error_set(-EBUSY, "another thread waits on the endpoint: let it return first");
+		return error_set(-EBUSY, "another thread waits on the endpoint: let it return "
+				 "first");
 	list_for_each_safe(pos, n, &ep->sessions)
 		if (session_lent(container_of(pos, struct shmipc_session, node)))
 			return error_set(-EBUSY, "a message or a reservation is out: return or "
 					 "commit it first");
 	buf_sweep(ep);
 	if (!list_empty(&ep->bufs))
-		return error_set(-EBUSY, "the endpoint has buffers, which can't move: free them, and "
-				 "wait until they are back");
+		return error_set(-EBUSY, "the endpoint has buffers, which can't move: free them, "
+				 "and wait until they are back");
 	return 0;
 }
 

@@ -108,7 +108,7 @@ int shmipc_listen(struct shmipc_endpoint *ep, const char *name,
 		  const struct shmipc_options *options, struct shmipc_listener **out)
 {
 	struct shmipc_listener *listener;
-	struct shmipc_options opt;
+	struct shmipc_options opt = { 0 };
 	int err;
 
 	if (endpoint_foreign(ep))

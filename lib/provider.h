@@ -141,8 +141,8 @@ struct pv_list {
 struct handover_ops {
 	int (*offer)(struct provider *pv, struct pv_offer *offer);
 	/*
-	 * Stops, and waits for the end of the offer of which @fd is. 0: handed over; -ECANCELED it goes
-	 * on here, and the offer is over; -EAGAIN nobody has adopted; others: it goes on here.
+	 * Stops, and waits for the end of the offer of which @fd is. 0: handed over; -ECANCELED it
+	 * goes on here, and the offer is over; -EAGAIN nobody has adopted; others: it goes on here.
 	 */
 	int (*yield)(struct provider *pv, int fd);
 

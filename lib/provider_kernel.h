@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
-/* provider_kernel.h - shared by the files of the kernel provider; where tests put something else in its place */
+/*
+ * provider_kernel.h - what the files of the kernel provider share, and where tests put something
+ * else in the module's place
+ */
 #ifndef SHMIPC_PROVIDER_KERNEL_H
 #define SHMIPC_PROVIDER_KERNEL_H
 

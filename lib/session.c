@@ -156,9 +156,6 @@ bool session_event(struct shmipc_session *s, uint32_t causes)
 	if (causes & SHMIPC_CAUSE_PEER_CHANGED)
 		session_ring(s, BELL_DATA | BELL_SPACE);
 	s->rung |= bell;
-	/* Either side is another process now: what it waits for may have come in between. */
-	if (causes & SHMIPC_CAUSE_PEER_CHANGED)
-		session_ring(s, BELL_DATA | BELL_SPACE);
 	endpoint_heat(s->ep, s);
 	return s->empty_bells < EMPTY_BELLS || causes & ~(BELL_DATA | BELL_SPACE);
 }

@@ -28,9 +28,9 @@
  *		endpoint.
  *
  * Every call below that answers an error may also answer: -EPERM, used in a forked child; -EINVAL,
- * an argument that can't be. -ESTALE says that the endpoint is dead (its anchor page was unmapped) or
- * was handed over: close it. After a shmipc_yield() that handed it over every call that answers an
- * error answers -ESTALE.
+ * an argument that can't be. -ESTALE says that the endpoint is dead (its anchor page was unmapped)
+ * or was handed over: close it. After a shmipc_yield() that handed it over every call that answers
+ * an error answers -ESTALE.
  * All of it is there since version 0.1.0.
  */
 #ifndef SHMIPC_SHMIPC_H
@@ -202,11 +202,11 @@ int shmipc_get_stats(struct shmipc_endpoint *ep, struct shmipc_stats *stats, siz
  * @max_memory: bytes of payload that this side of a session may have sent and not seen returned;
  *	default 16 MiB. A stream with nothing out may go beyond it by a message of up to its window,
  *	or, while less than this is out, of any length; what is rounded up comes on top
- * @orphan_ms: listen: when this process dies without shmipc_close(), its endpoint with this name and
- *	all sessions waits for so many milliseconds for a process of the same euid that calls
+ * @orphan_ms: listen: when this process dies without shmipc_close(), its endpoint with this name
+ *	and all sessions waits for so many milliseconds for a process of the same euid that calls
  *	shmipc_adopt() with the name; peers see nothing but a pause meanwhile. The largest of an
- *	endpoint's listeners counts, up to the module's orphan_max_ms. Default 0: it dies. It needs the
- *	kernel provider
+ *	endpoint's listeners counts, up to the module's orphan_max_ms. Default 0: it dies. It needs
+ *	the kernel provider
  * @reserved: 0
  */
 struct shmipc_options {
@@ -243,8 +243,8 @@ struct shmipc_options {
  * Return: 0; -EINVAL name or option; -EADDRINUSE a listener, of either provider, has the name;
  * -EACCES a name under "u<uid>/" of another uid; -EDQUOT, -ENOSPC this user's, the machine's cap
  * on listeners; -EMFILE, -ENFILE no descriptor left; -ENOMEM; -ESTALE; -EOWNERDEAD a program that
- * died left the name, with all its sessions, for its successor: shmipc_adopt(); -EOPNOTSUPP orphan_ms
- * with the embedded provider.
+ * died left the name, with all its sessions, for its successor: shmipc_adopt(); -EOPNOTSUPP
+ * orphan_ms with the embedded provider.
  */
 int shmipc_listen(struct shmipc_endpoint *ep, const char *name,
 		  const struct shmipc_options *options, struct shmipc_listener **listener);
@@ -397,8 +397,8 @@ struct shmipc_session *shmipc_stream_session(const struct shmipc_stream *stream)
 /**
  * shmipc_stream_id - a number for a stream
  *
- * Both sides of its session have the same for it, also after a side was handed over; it is used once
- * in a session.
+ * Both sides of its session have the same for it, also after a side was handed over; it is used
+ * once in a session.
  *
  * Return: it, > 0; also in a forked child and after shmipc_yield().
  */
@@ -723,8 +723,8 @@ int shmipc_buf_take(struct shmipc_stream *stream, struct shmipc_message *message
 /* ---- handover ----------------------------------------------------------- */
 
 /*
- * A program hands its endpoint to the next one, with its names and all that is in its sessions. Peers
- * notice a pause. It needs the kernel provider; the peers need nothing.
+ * A program hands its endpoint to the next one, with its names and all that is in its sessions.
+ * Peers notice a pause. It needs the kernel provider; the peers need nothing.
  *
  *	old program			new program
  *	shmipc_offer()
@@ -752,8 +752,8 @@ struct shmipc_offer_options {
 };
 
 /*
- * A process of the same euid may adopt, by any name that the endpoint listens on or by the fd. Without,
- * whoever has the fd may, and no other.
+ * A process of the same euid may adopt, by any name that the endpoint listens on or by the fd.
+ * Without, whoever has the fd may, and no other.
  */
 #define SHMIPC_OFFER_BY_NAME	(1U << 0)
 
@@ -761,17 +761,18 @@ struct shmipc_offer_options {
  * shmipc_offer - offer an endpoint to a successor, and serve on
  * @ep: the endpoint
  * @options: how
- * @fd: filled in: the offer, to be passed to the successor (by fork, or through a socket). It is the
- *	endpoint's, is closed when the offer is over, and has FD_CLOEXEC set
+ * @fd: filled in: the offer, to be passed to the successor (by fork, or through a socket). It is
+ *	the endpoint's, which closes it at the shmipc_yield() that ends the offer, at the next
+ *	shmipc_offer() or at shmipc_close(), and has FD_CLOEXEC set
  *
  * Does not block. When a successor is ready, shmipc_wait() reports SHMIPC_EV_OFFER, and @fd polls
- * POLLIN; then call shmipc_yield(). @fd polls POLLHUP when the offer is over: then, and when a successor
- * dies or gives up, all is as before, and one may offer again. One thread at a time may call this,
- * shmipc_yield() or shmipc_close() on an endpoint.
+ * POLLIN; then call shmipc_yield(). @fd polls POLLHUP when the offer is over: then, and when a
+ * successor dies or gives up, all is as before, and one may offer again. One thread at a time may
+ * call this, shmipc_yield() or shmipc_close() on an endpoint.
  *
- * Return: 0; -EOPNOTSUPP the provider, or an old module, can't; -EBUSY it is offered already; -EINVAL
- * an option; -EDQUOT, -ENOSPC, -ENOMEM memory for the state; -EMFILE, -ENFILE no descriptor left;
- * -ESTALE.
+ * Return: 0; -EOPNOTSUPP the provider, or an old module, can't; -EBUSY it is offered already;
+ * -EINVAL an option; -EDQUOT, -ENOSPC, -ENOMEM memory for the state; -EMFILE, -ENFILE no descriptor
+ * left; -ESTALE.
  */
 int shmipc_offer(struct shmipc_endpoint *ep, const struct shmipc_offer_options *options, int *fd);
 
@@ -781,27 +782,28 @@ int shmipc_offer(struct shmipc_endpoint *ep, const struct shmipc_offer_options *
  * @state: what the successor's shmipc_adopted_state() gives, or NULL
  * @len: bytes of it, up to the offer's state_max
  *
- * Blocks until the successor has taken over or the offer is over, by its timeout at the latest. On 0
- * the endpoint is the successor's: close it; its sessions and streams go with it, and every call on
- * them answers -ESTALE. On an error nothing has changed, and the program goes on.
+ * Blocks until the successor has taken over or the offer is over, by its timeout at the latest. On
+ * 0 the endpoint is the successor's: close it; its sessions and streams go with it, and every call
+ * on them answers -ESTALE. On an error nothing has changed, and the program goes on.
  *
  * Data that was not read, messages half sent or half read, and streams not accepted yet are the
  * successor's to go on with. What only this program knew is not: attached pointers, paused streams.
  *
- * Return: 0 handed over; -EAGAIN nobody has adopted yet; -ECANCELED the offer is over: the successor
- * died or gave up, or the time passed; -EBUSY a message is held, a reservation is out, the endpoint has
- * a buffer (also one that was freed and is not back), or another thread waits; -EMSGSIZE @len;
- * -ENOENT nothing is offered; -EDQUOT what was made since the successor adopted is over a cap of its
- * user; -ESTALE.
+ * Return: 0 handed over; -EAGAIN nobody has adopted yet; -ECANCELED the offer is over: the
+ * successor died or gave up, or the time passed; -EBUSY a message is held, a reservation is out,
+ * the endpoint has a buffer (also one that was freed and is not back), or another thread waits;
+ * -EMSGSIZE the state is too long; -ENOENT nothing is offered; -EDQUOT what was made since the
+ * successor adopted is over a cap of its user; -ESTALE.
  */
 int shmipc_yield(struct shmipc_endpoint *ep, const void *state, size_t len);
 
 /**
  * shmipc_adopt - take an endpoint over
- * @name: a name that it listens on, of one offered with SHMIPC_OFFER_BY_NAME, or that a program which
- *	died left (orphan_ms); or NULL
+ * @name: a name that it listens on, of one offered with SHMIPC_OFFER_BY_NAME, or that a program
+ *	which died left (orphan_ms); or NULL
  * @fd: what shmipc_offer() gave, still the caller's; -1 with a name
- * @options: for what its listeners accept from now on, as with shmipc_listen(); or NULL
+ * @options: window, max_memory and max_streams of what its listeners accept from now on; or NULL.
+ *	The rest of them stays as the old program had it, orphan_ms too
  * @ep: filled in; the caller closes it with shmipc_close()
  * @timeout_ns: how long to wait for shmipc_yield() in the other program; must not be 0
  *
@@ -811,12 +813,16 @@ int shmipc_yield(struct shmipc_endpoint *ep, const void *state, size_t len);
  * sender and stay with who reads them. A session that can't go on is closed.
  *
  * Before it returns 0 nothing is taken: when it fails or this process dies, the other goes on, and
- * its offer is over; an orphan waits on.
+ * its offer is over; an orphan waits on. When the offer ends while sessions are being rebuilt here,
+ * between shmipc_yield() there and the return here (its timeout passes, or the other process dies
+ * just then), this process gets SIGBUS, for the memory is gone: give an offer seconds more than a
+ * pause takes.
  *
- * Return: 0; -EOPNOTSUPP the provider, or an old module, can't; -ENOENT nobody has that name; -EACCES
- * this user may not; -EBUSY neither offered nor left, or adopted by another; -EBADF @fd is no offer;
- * -ECANCELED the offer is over; -ETIMEDOUT; -EINVAL name, option or timeout; -EDQUOT this user's cap;
- * -EMFILE, -ENFILE no descriptor left; -ENOMEM; -ENODEV, -EPROTONOSUPPORT as shmipc_open().
+ * Return: 0; -EOPNOTSUPP the provider, or an old module, can't; -ENOENT nobody has that name;
+ * -EACCES this user may not; -EBUSY neither offered nor left, or adopted by another; -EBADF @fd is
+ * no offer; -ECANCELED the offer is over; -ETIMEDOUT; -EINVAL name, option or timeout; -EDQUOT this
+ * user's cap; -EMFILE, -ENFILE no descriptor left; -ENOMEM; -ENODEV, -EPROTONOSUPPORT as
+ * shmipc_open().
  */
 int shmipc_adopt(const char *name, int fd, const struct shmipc_options *options,
 		 struct shmipc_endpoint **ep, int64_t timeout_ns);
@@ -862,7 +868,8 @@ int shmipc_adopted_next(struct shmipc_endpoint *ep, struct shmipc_adopted *item)
 /**
  * shmipc_adopted_state - how was it left, and with what?
  * @ep: the endpoint
- * @state: filled in: what the old program gave to shmipc_yield(), valid until @ep is closed; or NULL
+ * @state: filled in: what the old program gave to shmipc_yield(), valid until @ep is closed; or
+ *	NULL
  * @len: filled in: bytes of it
  *
  * Return: 0 handed over; 1 the old program died, and there is no state; -ENOENT the endpoint was
