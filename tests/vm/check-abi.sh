@@ -39,7 +39,7 @@ modules()
 	module newer 's/\(q->out_abi = SHMIPC_ABI\);/\1 + 1;/'
 	module too-new 's/\(q->out_abi = SHMIPC_ABI\);/\1 + 2;/; s/out_abi_oldest = .*;/out_abi_oldest = SHMIPC_ABI + 1;/'
 	module too-old 's/\(q->out_abi = SHMIPC_ABI\);/\1 - 1;/; s/out_abi_oldest = .*;/out_abi_oldest = 0;/'
-	module no-streams 's/out_features = .*;/out_features = ~SHMIPC_FEATURE_STREAMS;/'
+	module no-streams 's/q->out_page_size = /q->out_features \&= ~SHMIPC_FEATURE_STREAMS; &/'
 }
 
 # What the guest does: with each module a greeting, prefixed by its name, with the provider forced and by itself. A
