@@ -32,7 +32,7 @@ expected() {
 		awk '$2 == "T" { sub(/@.*/, "", $3); print $3 }'); do
 		echo "644 $1/share/man/man3/$f.3"
 	done
-	for f in event stats options peer_info span message; do
+	for f in event stats options peer_info span message offer_options adopted; do
 		echo "644 $1/share/man/man3/shmipc_$f.3"
 	done
 	echo "644 $1/lib/udev/rules.d/60-shmipc.rules"
