@@ -100,7 +100,7 @@ mutants() {
 
 vm_one() {
 	local flavour=$1 log=$BUILD/check/vm-$1.log line rc=0
-	SHMIPC_TEST_TIMEOUT=300 tests/vm/suite.sh "$flavour" "$BUILD" >"$log" 2>&1 || rc=$?
+	SHMIPC_TEST_TIMEOUT=900 tests/vm/suite.sh "$flavour" "$BUILD" >"$log" 2>&1 || rc=$?
 	line=$(grep -E '^kernel .*: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" |
 		tail -n 1) || { tail -n 60 "$log"; return 1; }
 	cat "$log"
