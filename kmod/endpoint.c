@@ -256,6 +256,9 @@ static int take_handle(struct shmipc_attachment *att, struct shmipc_object *obj)
 		err = 0;
 	if (!err && !shmipc_handle_take(ep, obj))
 		err = -ENOENT;
+	/* Here, not in the close that follows: between the two a COMMIT could win as well. */
+	if (!err && obj->kind == SHMIPC_KIND_OFFER && ep->offer == shmipc_offer_of(obj))
+		shmipc_withdraw_locked(ep);
 	mutex_unlock(&ep->lock);
 	return err;
 }
