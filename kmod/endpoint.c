@@ -248,11 +248,13 @@ static int close_endpoint(struct shmipc_attachment *att, const struct shmipc_clo
 static int take_handle(struct shmipc_attachment *att, struct shmipc_object *obj)
 {
 	struct shmipc_endpoint *ep = att->ep;
+	u32 hold;
 	int err;
 
 	mutex_lock(&ep->lock);
-	err = shmipc_attachment_status(att);
-	if (err == -EBUSY && att->hold == SHMIPC_HOLD_YIELDED && obj->kind == SHMIPC_KIND_OFFER)
+	hold = READ_ONCE(att->hold);
+	err = shmipc_hold_status(hold);
+	if (hold == SHMIPC_HOLD_YIELDED && obj->kind == SHMIPC_KIND_OFFER)
 		err = 0;
 	if (!err && !shmipc_handle_take(ep, obj))
 		err = -ENOENT;

@@ -193,13 +193,16 @@ void shmipc_attachments_get(struct shmipc_endpoint *ep, struct shmipc_attachment
 void shmipc_attachment_put(struct shmipc_attachment *att);
 
 /* May its requests be served? With ep->lock held that stays so, unless its anchor is lost. */
-static inline int shmipc_attachment_status(const struct shmipc_attachment *att)
+static inline int shmipc_hold_status(u32 hold)
 {
-	u32 hold = READ_ONCE(att->hold);
-
 	if (likely(hold == SHMIPC_HOLD_ACTIVE))
 		return 0;
 	return hold == SHMIPC_HOLD_GONE ? -ESTALE : -EBUSY;
+}
+
+static inline int shmipc_attachment_status(const struct shmipc_attachment *att)
+{
+	return shmipc_hold_status(READ_ONCE(att->hold));
 }
 
 /* Is it current's? */

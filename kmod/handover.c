@@ -368,11 +368,11 @@ bool shmipc_may_commit(struct shmipc_attachment *att)
 static int commit_begin_locked(struct shmipc_attachment *att, struct shmipc_attachment **old)
 {
 	struct shmipc_endpoint *ep = att->ep;
-	int err = shmipc_attachment_status(att);
+	u32 hold = READ_ONCE(att->hold);
+	int err = 0;
 
-	if (err != -EBUSY || att->hold != SHMIPC_HOLD_ADOPTING)
-		return err == -ESTALE ? err : -ENOENT;
-	err = 0;
+	if (hold != SHMIPC_HOLD_ADOPTING)
+		return hold == SHMIPC_HOLD_GONE ? -ESTALE : -ENOENT;
 	spin_lock(&ep->ready_lock);
 	if (shmipc_endpoint_ending(ep) || att->hold == SHMIPC_HOLD_GONE) {
 		err = -ESTALE;

@@ -149,6 +149,7 @@ static long dispatch(struct shmipc_attachment *att, unsigned int cmd, void __use
 	unsigned int nr = _IOC_NR(cmd);
 	union any_request arg;
 	struct shmipc_call call = { .att = att, .ep = att->ep, .uarg = uarg, .arg = &arg };
+	u32 hold;
 	int err;
 
 	if (cmd != SHMIPC_IOC(nr) || nr >= ARRAY_SIZE(requests))
@@ -156,8 +157,10 @@ static long dispatch(struct shmipc_attachment *att, unsigned int cmd, void __use
 	nr = array_index_nospec(nr, ARRAY_SIZE(requests));
 	if (!requests[nr].handler)
 		return -ENOTTY;
-	err = shmipc_attachment_check(att);
-	if (err == -EBUSY && requests[nr].also & BIT(READ_ONCE(att->hold)))
+	/* Read once: a COMMIT may change it in between. Whatever changes anything looks again, locked. */
+	hold = READ_ONCE(att->hold);
+	err = shmipc_attachment_mine(att) ?: shmipc_hold_status(hold);
+	if (err == -EBUSY && requests[nr].also & BIT(hold))
 		err = 0;
 	if (err && !(cmd == SHMIPC_IOC_QUERY && err == -EINVAL))
 		return err;
