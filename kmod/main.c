@@ -157,7 +157,7 @@ static long dispatch(struct shmipc_attachment *att, unsigned int cmd, void __use
 	nr = array_index_nospec(nr, ARRAY_SIZE(requests));
 	if (!requests[nr].handler)
 		return -ENOTTY;
-	/* Read once: a COMMIT may change it in between. Whatever changes anything looks again, locked. */
+	/* Read once: a COMMIT may change it. Whatever changes anything looks again, locked. */
 	hold = READ_ONCE(att->hold);
 	err = shmipc_attachment_mine(att) ?: shmipc_hold_status(hold);
 	if (err == -EBUSY && requests[nr].also & BIT(hold))
