@@ -356,9 +356,9 @@ static int sync_run(struct shmipc_attachment *att, struct sync *s)
 		return err;
 	/*
 	 * If who was woken waits for this CPU let it run before we queue up: it often answers at
-	 * once, and then this call does not sleep and needs no wake. Left to the wake, that is so or
-	 * not for thousands of calls on end, by which of the two has had a millisecond more of the
-	 * CPU.
+	 * once, and then this call does not sleep and needs no wake. Left to the wake, that is so
+	 * or not for thousands of calls on end, by which of the two has had a millisecond more of
+	 * the CPU.
 	 */
 	if (woke && will_sleep(ep, &s->arg) && !single_task_running())
 		schedule();
