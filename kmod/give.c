@@ -6,7 +6,6 @@
 #include "session.h"
 #include "view.h"
 
-#define RIGHTS_ALL	(SHMIPC_RIGHT_READ | SHMIPC_RIGHT_WRITE)
 
 /* ---- FREEZE ---- */
 
@@ -20,7 +19,7 @@ static int freeze(struct shmipc_view *view)
 	err = shmipc_segment_check_locked(seg, view);
 	spin_unlock(&seg->lock);
 	if (!err && !seg->frozen) {
-		seg->frozen = true;
+		WRITE_ONCE(seg->frozen, true);
 		shmipc_view_change(view, SHMIPC_RIGHT_READ);
 		shmipc_total_inc(freezes);
 	}
@@ -89,7 +88,7 @@ void shmipc_gift_end(struct shmipc_side *giver, struct shmipc_view *view)
 	shmipc_live_dec(limbo);
 	if (!owner)
 		return;
-	shmipc_view_change(owner, seg->frozen ? SHMIPC_RIGHT_READ : RIGHTS_ALL);
+	shmipc_view_change(owner, shmipc_segment_rights(seg));
 	shmipc_view_put(owner);
 	shmipc_total_inc(returns);
 	shmipc_ready_ring(giver->obj.ep, &giver->ready, SHMIPC_CAUSE_RETURNED, false);
@@ -187,8 +186,8 @@ static int take_locked(struct gift *g, u32 handle)
 	err = shmipc_segment_move(g->view, g->att->user);
 	if (err)
 		return err;
-	seg->frozen = false;
-	shmipc_view_change(g->view, RIGHTS_ALL);
+	WRITE_ONCE(seg->frozen, false);
+	shmipc_view_change(g->view, shmipc_segment_rights(seg));
 	WARN_ON_ONCE(xa_cmpxchg(&g->giver->slots, g->slot, g->view, NULL, 0) != g->view);
 	g->view->obj.handle = handle;
 	shmipc_handle_publish_locked(ep, &g->view->obj);

@@ -274,11 +274,27 @@ static int mmap_check(const struct shmipc_view *view, struct vm_area_struct *vma
 	return 0;
 }
 
+/*
+ * What a mapping of @view may come to. What is given may come back: its owner, or who has taken the
+ * owner's place since, maps it as it would be then, and until then finds no right in ->fault.
+ */
+static u32 view_prospect(struct shmipc_view *view)
+{
+	struct shmipc_segment *seg = view->segment;
+	u32 rights = READ_ONCE(view->rights);
+
+	spin_lock(&seg->lock);
+	if (seg->owner == view && seg->given)
+		rights = shmipc_segment_rights(seg);
+	spin_unlock(&seg->lock);
+	return rights;
+}
+
 static int view_record(struct shmipc_view *view, struct vm_area_struct *vma, u32 rights)
 {
 	int err;
 
-	rights &= READ_ONCE(view->rights);
+	rights &= view_prospect(view);
 	err = mmap_check(view, vma, rights);
 	if (err)
 		return err;

@@ -218,6 +218,11 @@ int shmipc_segment_check_locked(struct shmipc_segment *seg, const struct shmipc_
 	return seg->given ? -EBUSY : 0;
 }
 
+u32 shmipc_segment_rights(const struct shmipc_segment *seg)
+{
+	return READ_ONCE(seg->frozen) ? SHMIPC_RIGHT_READ : SHMIPC_RIGHT_READ | SHMIPC_RIGHT_WRITE;
+}
+
 int shmipc_segment_add_grant(struct shmipc_view *owner, struct shmipc_view *view)
 {
 	struct shmipc_segment *seg = owner->segment;

@@ -70,6 +70,9 @@ void shmipc_segment_put(struct shmipc_segment *seg);
  */
 int shmipc_segment_check_locked(struct shmipc_segment *seg, const struct shmipc_view *view);
 
+/* What its owner may do when it is not given; without seg->moves a freeze may be under way. */
+u32 shmipc_segment_rights(const struct shmipc_segment *seg);
+
 /* For views alone. */
 int shmipc_segment_add_grant(struct shmipc_view *owner, struct shmipc_view *view);
 void shmipc_segment_remove_view(struct shmipc_segment *seg, struct shmipc_view *view);

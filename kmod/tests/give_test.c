@@ -5,6 +5,7 @@
 #include "fixture.h"
 
 #define RW	(PROT_READ | PROT_WRITE)
+#define RIGHTS_ALL	(SHMIPC_RIGHT_READ | SHMIPC_RIGHT_WRITE)
 
 static long test_freeze(struct kunit *test, struct file *file, u32 segment)
 {
