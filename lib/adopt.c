@@ -41,6 +41,7 @@ struct adoption {
 	struct adopted *adopted;
 	struct pv_list list;
 	struct heir **heirs;		/* by the item in @list */
+	struct shmipc_buf **bufs;	/* likewise */
 };
 
 void adopted_free(struct shmipc_endpoint *ep)
@@ -85,20 +86,49 @@ static const struct shmipc_item *find_segment(const struct pv_list *list, uint32
 	return NULL;
 }
 
-/* Buffers' slots are mapped when a frame names them, as ever. */
+/* The buffer that a segment is, made when it is first asked for. */
+static int find_buffer(struct adoption *a, const struct shmipc_item *item,
+		       struct shmipc_buf **buf)
+{
+	uint32_t i = item - a->list.items;
+	struct pv_mapping view;
+	int err;
+
+	if (!a->bufs[i]) {
+		err = a->ep->pv->ops->handover->view(a->ep->pv, item->offset, item->length, &view);
+		if (err)
+			return err;
+		a->bufs[i] = buf_inherit(a->ep, &(struct pv_segment){
+			item->handle, (void *)(uintptr_t)view.addr, view.len,
+		}, item->flags & SHMIPC_ITEM_GIVEN);
+		if (!a->bufs[i]) {
+			a->ep->pv->ops->segment_unmap(a->ep->pv, &view);
+			return -ENOMEM;
+		}
+	}
+	*buf = a->bufs[i];
+	return 0;
+}
+
 static int view_grant(struct adoption *a, struct heir *heir, const struct shmipc_item *item)
 {
 	struct provider *pv = a->ep->pv;
 	const struct shmipc_item *segment = item;
+	struct shmipc_buf *buf;
 	struct pv_mapping view;
 	int err;
 
-	if (item->slot >= BUF_SLOT_FIRST)
-		return 0;
 	if (item->kind == SHMIPC_ITEM_GRANT)
 		segment = find_segment(&a->list, item->handle);
 	if (!segment)
 		return 0;
+	if (item->slot >= BUF_SLOT_FIRST) {
+		/* A peer's is mapped when a frame names it, as ever. */
+		if (item->kind == SHMIPC_ITEM_SLOT)
+			return 0;
+		err = find_buffer(a, segment, &buf);
+		return err ? err : buf_inherit_grant(buf, &heir->from.bufs, item->slot);
+	}
 	err = pv->ops->handover->view(pv, segment->offset, segment->length, &view);
 	if (err)
 		return err;
@@ -120,6 +150,8 @@ static void unmap_heir(struct adoption *a, struct heir *heir)
 {
 	struct provider *pv = a->ep->pv;
 
+	buf_free_slots(heir->from.bufs);
+	heir->from.bufs = NULL;
 	for (uint32_t i = 0; i < heir->from.nr_own; i++)
 		if (heir->own[i].addr)
 			munmap(heir->own[i].addr, heir->own[i].len);
@@ -188,17 +220,38 @@ static int look_at_blob(struct adoption *a, const struct shmipc_item *item)
 	return a->adopted->state ? 0 : -ENOMEM;
 }
 
+/* The session that has a segment for its frames' blocks; also one that can't go on. */
+static const struct heir *arena_of(const struct adoption *a, uint32_t handle)
+{
+	for (uint32_t i = 0; i < a->list.nr; i++) {
+		const struct heir *heir = a->heirs[i];
+
+		for (uint32_t slot = 0; heir && slot < heir->from.nr_own; slot++)
+			if (heir->own[slot].addr && heir->own[slot].handle == handle)
+				return heir;
+	}
+	return NULL;
+}
+
+static bool is_buffer(const struct adoption *a, const struct shmipc_item *item)
+{
+	return item->kind == SHMIPC_ITEM_SEGMENT &&
+	       !(item->flags & (SHMIPC_ITEM_BLOB | SHMIPC_ITEM_TAKEN)) && !arena_of(a, item->handle);
+}
+
 /* One look at all, in the pause: what came before it would have to be looked at again. */
 static int look(struct adoption *a)
 {
 	struct provider *pv = a->ep->pv;
+	struct shmipc_buf *buf;
 	int err = pv->ops->handover->list(pv, 0, &a->list);
 
 	if (err)
 		return err;
 	a->adopted->crashed = a->list.flags & SHMIPC_LIST_ORPHAN;
 	a->heirs = calloc(a->list.nr + 1, sizeof(*a->heirs));
-	if (!a->heirs)
+	a->bufs = calloc(a->list.nr + 1, sizeof(*a->bufs));
+	if (!a->heirs || !a->bufs)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < a->list.nr && !err; i++) {
 		const struct shmipc_item *item = &a->list.items[i];
@@ -215,6 +268,10 @@ static int look(struct adoption *a)
 		a->heirs[i]->item = *item;
 		err = look_at_session(a, a->heirs[i]);
 	}
+	/* What no session has is a buffer, too, that was never sent, or was taken from a peer. */
+	for (uint32_t i = 0; i < a->list.nr && !err; i++)
+		if (is_buffer(a, &a->list.items[i]))
+			err = find_buffer(a, &a->list.items[i], &buf);
 	return err;
 }
 
@@ -307,7 +364,7 @@ static int make_items(struct adoption *a)
 	size_t n = 1;
 
 	for (uint32_t i = 0; i < a->list.nr; i++) {
-		n += a->list.items[i].kind == SHMIPC_ITEM_LISTENER;
+		n += a->list.items[i].kind == SHMIPC_ITEM_LISTENER || a->bufs[i];
 		if (a->heirs[i] && a->heirs[i]->session)
 			n += 1 + a->heirs[i]->session->nr_streams;
 	}
@@ -315,17 +372,31 @@ static int make_items(struct adoption *a)
 	return a->adopted->items ? 0 : -ENOMEM;
 }
 
-/* Is it a session's that goes on? The rest (the state, buffers) nobody here has. */
-static bool is_wanted(const struct adoption *a, uint32_t handle)
+/* Nobody here has it: the state, what a peer took, what was of a session that can't go on. */
+static bool is_litter(const struct adoption *a, uint32_t i)
 {
-	for (uint32_t i = 0; i < a->list.nr; i++) {
-		const struct heir *heir = a->heirs[i];
+	const struct heir *heir = arena_of(a, a->list.items[i].handle);
 
-		for (uint32_t slot = 0; heir && heir->session && slot < heir->from.nr_own; slot++)
-			if (heir->own[slot].addr && heir->own[slot].handle == handle)
-				return true;
+	return a->list.items[i].kind == SHMIPC_ITEM_SEGMENT && !a->bufs[i] &&
+	       !(heir && heir->session);
+}
+
+/* It is where it was seen, writable now. */
+static void begin_buffer(struct adoption *a, uint32_t i)
+{
+	struct adopted *adopted = a->adopted;
+	struct shmipc_buf *buf = a->bufs[i];
+	int err = a->ep->pv->ops->handover->own(a->ep->pv, &buf->segment, a->list.items[i].offset);
+
+	if (err) {
+		log_warn("a buffer of %zu bytes can't go on: %s", buf->segment.len,
+			 shmipc_strerror(err));
+		shmipc_buf_free(buf);
+		return;
 	}
-	return false;
+	adopted->items[adopted->nr++] = (struct shmipc_adopted){
+		.type = SHMIPC_ADOPTED_BUFFER, .object = buf, .id = shmipc_buf_id(buf),
+	};
 }
 
 static void begin(struct adoption *a, const struct shmipc_options *options)
@@ -342,10 +413,12 @@ static void begin(struct adoption *a, const struct shmipc_options *options)
 		if (a->heirs[i]->session)
 			tell_session(a->adopted, a->heirs[i]->session);
 	}
-	for (uint32_t i = 0; i < a->list.nr; i++)
-		if (a->list.items[i].kind == SHMIPC_ITEM_SEGMENT &&
-		    !is_wanted(a, a->list.items[i].handle))
+	for (uint32_t i = 0; i < a->list.nr; i++) {
+		if (is_litter(a, i))
 			pv->ops->drop(pv, a->list.items[i].handle, 0);
+		else if (a->bufs[i])
+			begin_buffer(a, i);
+	}
 }
 
 /* It was not to be: what the predecessor has stays as it is. */
@@ -380,6 +453,7 @@ static int take_over(struct shmipc_endpoint *ep, const struct shmipc_options *op
 	for (uint32_t i = 0; a.heirs && i < a.list.nr; i++)
 		free(a.heirs[i]);
 	free(a.heirs);
+	free(a.bufs);
 	free(a.list.items);
 	if (err == -ESTALE)
 		return error_set(-ECANCELED, "the offer ended before it was taken: try again");

@@ -2,6 +2,7 @@
 /* buf.c - the calls for big buffers, and what becomes of them; buf.h tells how */
 #include <errno.h>
 #include <stdlib.h>
+#include "barrier.h"
 #include "clock.h"
 #include "error.h"
 #include "session.h"
@@ -35,6 +36,17 @@ static struct buf_slot *find_slot(struct tx *tx)
 	return NULL;
 }
 
+/* What no frame of the session has named yet; stored before one does, for a successor. */
+static uint32_t next_serial(struct shmipc_session *s)
+{
+	struct segment_header *header = s->tx.segments[0].addr;
+	uint32_t serial = load_relaxed(&header->buf_serial) + 1;
+
+	serial += !serial;
+	store_relaxed(&header->buf_serial, serial);
+	return serial;
+}
+
 static int make_grant(struct shmipc_buf *buf, struct shmipc_session *s, struct buf_grant **made)
 {
 	struct provider *pv = s->ep->pv;
@@ -43,9 +55,6 @@ static int make_grant(struct shmipc_buf *buf, struct shmipc_session *s, struct b
 	struct buf_slot *slot;
 	int err;
 
-	/* Nothing tells which slots the predecessor's buffers had, and with which serials. */
-	if (tx->inherited)
-		return error_set(-EOPNOTSUPP, "a session that was taken over can't be sent buffers");
 	if (!tx->bufs)
 		tx->bufs = calloc(BUF_SLOTS, sizeof(*tx->bufs));
 	grant = tx->bufs ? calloc(1, sizeof(*grant)) : NULL;
@@ -60,7 +69,7 @@ static int make_grant(struct shmipc_buf *buf, struct shmipc_session *s, struct b
 	grant->buf = buf;
 	grant->session = s;
 	grant->slot = BUF_SLOT_FIRST + (slot - tx->bufs);
-	grant->serial = ++slot->serial;
+	grant->serial = next_serial(s);
 	err = pv->ops->segment_grant(pv, s->handle, &buf->segment, grant->slot);
 	if (err) {
 		free(grant);
@@ -207,15 +216,8 @@ void buf_forget_session(struct shmipc_session *s)
 	lock(&s->tx.lock);
 	tx_release_bufs(s);
 	unlock(&s->tx.lock);
-	for (uint32_t i = 0; s->tx.bufs && i < BUF_SLOTS; i++) {
-		struct buf_grant *grant = s->tx.bufs[i].grant;
-
-		if (!grant)
-			continue;
-		list_del(&grant->node);
-		free(grant);
-		s->tx.bufs[i].grant = NULL;
-	}
+	buf_free_slots(s->tx.bufs);
+	s->tx.bufs = NULL;
 	unlock(&ep->buf_lock);
 	if (atomic_load(&ep->bufs_litter))
 		buf_sweep(ep);
@@ -256,6 +258,11 @@ void shmipc_buf_free(struct shmipc_buf *buf)
 	buf_sweep(ep);
 }
 
+uint64_t shmipc_buf_id(const struct shmipc_buf *buf)
+{
+	return buf->segment.handle;
+}
+
 void *shmipc_buf_data(const struct shmipc_buf *buf)
 {
 	return buf->segment.addr;
@@ -264,6 +271,100 @@ void *shmipc_buf_data(const struct shmipc_buf *buf)
 size_t shmipc_buf_size(const struct shmipc_buf *buf)
 {
 	return buf->segment.len;
+}
+
+/* ---- a successor --------------------------------------------------------- */
+
+struct shmipc_buf *buf_inherit(struct shmipc_endpoint *ep, const struct pv_segment *segment,
+			       bool given)
+{
+	struct shmipc_buf *buf = buf_new(ep);
+
+	if (!buf)
+		return NULL;
+	buf->segment = *segment;
+	buf->given = given;
+	buf_list(buf);
+	return buf;
+}
+
+int buf_inherit_grant(struct shmipc_buf *buf, struct buf_slot **slots, uint32_t slot)
+{
+	struct buf_grant *grant = calloc(1, sizeof(*grant));
+
+	if (!*slots)
+		*slots = calloc(BUF_SLOTS, sizeof(**slots));
+	if (!grant || !*slots) {
+		free(grant);
+		return -ENOMEM;
+	}
+	grant->buf = buf;
+	grant->slot = slot;
+	list_add_tail(&grant->node, &buf->grants);
+	(*slots)[slot - BUF_SLOT_FIRST].grant = grant;
+	return 0;
+}
+
+/* Where a grant can't be ended each slot is used once, in their order, and each with a serial. */
+int buf_inherit_slots(struct shmipc_session *s, struct buf_slot *slots)
+{
+	const struct segment_header *header = s->tx.segments[0].addr;
+	uint32_t used = load_relaxed(&header->buf_serial);
+
+	if (s->ep->pv->ops->segment_revoke)
+		used = 0;
+	s->tx.bufs = slots;
+	if (used && !slots)
+		s->tx.bufs = calloc(BUF_SLOTS, sizeof(*slots));
+	if (used && !s->tx.bufs)
+		return -ENOMEM;
+	for (uint32_t i = 0; s->tx.bufs && i < BUF_SLOTS; i++) {
+		struct buf_slot *slot = &s->tx.bufs[i];
+
+		slot->used_up = i < used && !slot->grant;
+		if (slot->grant)
+			slot->grant->session = s;
+	}
+	return 0;
+}
+
+void buf_free_slots(struct buf_slot *slots)
+{
+	for (uint32_t i = 0; slots && i < BUF_SLOTS; i++) {
+		if (!slots[i].grant)
+			continue;
+		list_del(&slots[i].grant->node);
+		free(slots[i].grant);
+	}
+	free(slots);
+}
+
+/*
+ * A slot without a grant can't be used again: the frame comes back some day, and until then its
+ * reader keeps what it has mapped there.
+ */
+int buf_claim_out(struct shmipc_session *s, uint32_t slot, uint32_t serial,
+		  struct buf_grant **grant)
+{
+	struct buf_slot *at;
+
+	if (slot < BUF_SLOT_FIRST || slot >= SHMIPC_SLOTS_MAX || !serial)
+		return -EBADMSG;
+	if (!s->tx.bufs)
+		s->tx.bufs = calloc(BUF_SLOTS, sizeof(*s->tx.bufs));
+	if (!s->tx.bufs)
+		return -ENOMEM;
+	at = &s->tx.bufs[slot - BUF_SLOT_FIRST];
+	*grant = at->grant;
+	if (!at->grant) {
+		at->used_up = true;
+		return 0;
+	}
+	if (at->grant->serial && at->grant->serial != serial)
+		return -EBADMSG;
+	at->grant->serial = serial;
+	atomic_fetch_add(&at->grant->buf->out, 1);
+	return 0;
 }
 
 /* ---- sending ------------------------------------------------------------ */
@@ -288,6 +389,8 @@ static int prepare(struct shmipc_buf *buf, struct shmipc_session *s, bool give,
 	*grant = find_grant(buf, s);
 	if (!*grant)
 		err = make_grant(buf, s, grant);
+	else if (!(*grant)->serial)
+		(*grant)->serial = next_serial(s);
 	if (!*grant || !give)
 		return err;
 	/* They have returned it, and must not read what is another's. */

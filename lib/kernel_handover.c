@@ -188,6 +188,10 @@ static int kernel_own(struct provider *pv, const struct pv_segment *segment, uin
 	void *addr = mmap(segment->addr, segment->len, PROT_READ | PROT_WRITE,
 			  MAP_SHARED | MAP_FIXED, pv->fd, (off_t)offset);
 
+	/* A buffer that was frozen stays so. */
+	if (addr == MAP_FAILED && errno == EACCES)
+		addr = mmap(segment->addr, segment->len, PROT_READ, MAP_SHARED | MAP_FIXED,
+			    pv->fd, (off_t)offset);
 	return addr == MAP_FAILED ? -errno : 0;
 }
 

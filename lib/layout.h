@@ -47,7 +47,7 @@ struct frame {
 		uint32_t code;		/* FRAME_RESET */
 		struct {
 			uint32_t slot;		/* of the segment */
-			uint32_t serial;	/* FRAME_BUFFER: the slot's how-many-th, from 1; else 0 */
+			uint32_t serial;	/* FRAME_BUFFER: of the buffer in the slot; else 0 */
 			uint64_t offset;	/* in the segment; FRAME_BUFFER: 0 */
 			uint64_t length;
 		} block;
@@ -143,7 +143,8 @@ struct segment_header {
 	/* For a successor of the owner alone: */
 	uint32_t window;	/* bytes that a stream may have out */
 	uint64_t max_memory;	/* bytes that all streams may have out */
-	uint32_t reserved[6];
+	uint32_t buf_serial;	/* the last that a buffer's frames got: none is used twice */
+	uint32_t reserved[5];
 };
 
 _Static_assert(sizeof(struct frame) == 2 * CACHE_LINE, "a frame is two cache lines");

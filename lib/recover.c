@@ -169,9 +169,9 @@ static int take_segments(struct shmipc_session *s, const struct recovery *from)
 		return -EBADMSG;
 	memcpy(s->tx.segments, from->own, from->nr_own * sizeof(*from->own));
 	s->tx.nr_segments = from->nr_own;
-	s->tx.inherited = true;
 	memcpy(s->rx.mappings, from->peers, from->nr_peers * sizeof(*from->peers));
 	session_place(s, &own);
+	err = buf_inherit_slots(s, from->bufs);
 	for (uint32_t i = 0; i < from->nr_own && !err; i++) {
 		size_t offset = i ? 0 : own.arena;
 
@@ -237,6 +237,9 @@ int recover_session(struct shmipc_endpoint *ep, const struct recovery *from,
 		err = -EBADMSG;
 	if (err) {
 		/* The caller keeps them. */
+		tx_release_bufs(s);
+		if (s->tx.bufs == from->bufs)
+			s->tx.bufs = NULL;
 		s->tx.nr_segments = 0;
 		memset(s->rx.mappings, 0, SHMIPC_SLOTS_MAX * sizeof(*s->rx.mappings));
 		session_destroy(s);

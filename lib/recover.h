@@ -34,11 +34,12 @@ struct recovery {
 	uint32_t nr_own;		/* up to ARENA_EXTENTS: buffers are not among them */
 	const struct pv_mapping *peers;	/* granted by the peer, by slot; addr NULL: not mapped */
 	uint32_t nr_peers;
+	struct buf_slot *bufs;		/* buffers that were granted to the peer; NULL: none */
 };
 
 /*
- * Makes a session that nobody knows yet. On success all of @from's segments and mappings, its handle
- * and its cookie are the session's, and session_destroy() ends them; else they stay the caller's.
+ * Makes a session that nobody knows yet. On success all of @from's segments, mappings and buffers, its
+ * handle and its cookie are the session's, and session_destroy() ends them; else they stay the caller's.
  *
  * Return: 0; -EPROTO the own first segment has a layout of another version: nothing can be said of
  * it; -EBADMSG what lies in the segments can't be: this session can't go on; -ENOMEM.

@@ -129,6 +129,7 @@ static int add_out(struct shmipc_session *s, const struct frame *frame, bool par
 	struct live live = { .seq = frame->seq, .control = is_control(frame), .parked = parked };
 	uint64_t len = length_of(frame);
 	struct shmipc_stream *st;
+	int err = 0;
 
 	if (frame->live >= tx->nr_live || tx->live[frame->live].stream ||
 	    frame->stream >= s->nr_streams || frame->kind < FRAME_INLINE ||
@@ -146,6 +147,10 @@ static int add_out(struct shmipc_session *s, const struct frame *frame, bool par
 		return -EBADMSG;
 	live.stream = st;
 	live.share = live.control ? 0 : tx_share(len);
+	if (live.outside)
+		err = buf_claim_out(s, frame->block.slot, frame->block.serial, &live.grant);
+	if (err)
+		return err;
 	tx->live[frame->live] = live;
 	st->opened = true;
 	if (live.control) {

@@ -63,7 +63,6 @@ struct tx {
 	uint32_t window;
 	struct pv_segment segments[ARENA_EXTENTS];
 	uint32_t nr_segments;
-	bool inherited;			/* (invariant) it was a predecessor's: see make_grant() */
 	struct buf_slot *bufs;		/* BUF_SLOTS of them; NULL until the first (endpoint.buf_lock) */
 	uint32_t buf_waiters;		/* threads that wait for a buffer's return */
 	uint64_t messages, payload, parked;	/* for shmipc_stats */

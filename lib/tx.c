@@ -61,7 +61,6 @@ void tx_destroy(struct shmipc_session *s)
 	free(tx->live);
 	free(tx->free_ids);
 	free(tx->slot_ids);
-	free(tx->bufs);
 	arena_destroy(&tx->arena);
 }
 

@@ -512,7 +512,6 @@ static void test_too_late(void **state)
 static void test_something_is_out(void **state)
 {
 	struct shmipc_message message;
-	struct shmipc_buf *buf;
 	struct rig r;
 	struct pair p;
 	void *data;
@@ -533,10 +532,6 @@ static void test_something_is_out(void **state)
 	check_eq(shmipc_peek(r.st, &message, LIMIT), 1);
 	check_eq(shmipc_yield(r.ep, NULL, 0), -EBUSY);
 	check_eq(shmipc_return(r.st, &message), 0);
-
-	check_eq(shmipc_buf_new(r.ep, 1, &buf), 0);
-	check_eq(shmipc_yield(r.ep, NULL, 0), -EBUSY);
-	shmipc_buf_free(buf);
 
 	expect_serves(&r);
 	check_eq(shmipc_yield(r.ep, NULL, usual.state_max + 5000), -EMSGSIZE);

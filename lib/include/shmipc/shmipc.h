@@ -601,7 +601,6 @@ void shmipc_stream_close(struct shmipc_stream *stream);
  * With the embedded provider a session can be sent 768 different buffers in its life, of 64 GiB
  * together with its other memory, and what is freed stays mapped at the peer until the session ends.
  * SHMIPC_SEALED does not cover buffers.
- * In a session that was taken over from another program none can be sent: -EOPNOTSUPP.
  */
 
 /**
@@ -630,11 +629,22 @@ void shmipc_buf_free(struct shmipc_buf *buf);
  *
  * The address is the same for its life. It may be written as long as the buffer is not out,
  * frozen or given; nothing stops a program from writing into what is out, and its readers see that.
- * A touch of what is given, and a write to what is frozen, is SIGBUS.
+ * A touch of what is given, and a write to what is frozen, is SIGBUS; SIGSEGV a write to what was
+ * frozen when it was taken over.
  *
  * Return: the address, aligned to a page; also in a forked child, where nothing is mapped there.
  */
 void *shmipc_buf_data(const struct shmipc_buf *buf);
+
+/**
+ * shmipc_buf_id - which buffer is it?
+ * @buf: the buffer
+ *
+ * A successor knows it by the same (struct shmipc_adopted).
+ *
+ * Return: an id that is unique among the endpoint's buffers.
+ */
+uint64_t shmipc_buf_id(const struct shmipc_buf *buf);
 
 /** shmipc_buf_size - bytes in a buffer. Return: as many, whole pages; also in a forked child. */
 size_t shmipc_buf_size(const struct shmipc_buf *buf);
@@ -786,13 +796,13 @@ int shmipc_offer(struct shmipc_endpoint *ep, const struct shmipc_offer_options *
  * 0 the endpoint is the successor's: close it; its sessions and streams go with it, and every call
  * on them answers -ESTALE. On an error nothing has changed, and the program goes on.
  *
- * Data that was not read, messages half sent or half read, and streams not accepted yet are the
- * successor's to go on with. What only this program knew is not: attached pointers, paused streams.
+ * Data that was not read, messages half sent or half read, buffers, and streams not accepted yet are
+ * the successor's to go on with. What only this program knew is not: attached pointers, paused
+ * streams. The memory of its buffers is no longer its own: a touch is SIGBUS.
  *
  * Return: 0 handed over; -EAGAIN nobody has adopted yet; -ECANCELED the offer is over: the
- * successor died or gave up, or the time passed; -EBUSY a message is held, a reservation is out,
- * the endpoint has a buffer (also one that was freed and is not back), or another thread waits;
- * -EMSGSIZE the state is too long; -ENOENT nothing is offered; -EDQUOT what was made since the
+ * successor died or gave up, or the time passed; -EBUSY a message is held, a reservation is out, or
+ * another thread waits; -EMSGSIZE the state is too long; -ENOENT nothing is offered; -EDQUOT what was made since the
  * successor adopted is over a cap of its user; -ESTALE.
  */
 int shmipc_yield(struct shmipc_endpoint *ep, const void *state, size_t len);
@@ -809,8 +819,7 @@ int shmipc_yield(struct shmipc_endpoint *ep, const void *state, size_t len);
  *
  * Sessions go on where the old program stopped. Where it died instead, each byte that it had not
  * returned comes again, marked with SHMIPC_MSG_REDELIVERED where it may have been seen; a message
- * that it was sending ends at its peer with -ECANCELED; buffers that it had made are gone for the
- * sender and stay with who reads them. A session that can't go on is closed.
+ * that it was sending ends at its peer with -ECANCELED. A session that can't go on is closed.
  *
  * Before it returns 0 nothing is taken: when it fails or this process dies, the other goes on, and
  * its offer is over; an orphan waits on. When the offer ends while sessions are being rebuilt here,
@@ -831,8 +840,9 @@ int shmipc_adopt(const char *name, int fd, const struct shmipc_options *options,
  * struct shmipc_adopted - one thing that was taken over
  * @type: SHMIPC_ADOPTED_*
  * @reserved: 0
- * @object: the listener, session or stream, which the caller closes as if it had made it
- * @id: shmipc_session_id(), shmipc_stream_id(); 0 of a listener
+ * @object: the listener, session, stream or buffer, which the caller closes, or frees, as if it
+ *	had made it
+ * @id: shmipc_session_id(), shmipc_stream_id(), shmipc_buf_id(); 0 of a listener
  * @received: stream: position of the first byte that the old program had not read. After a crash,
  *	bytes before it may come again
  * @sent: stream: bytes that were sent on it
@@ -851,6 +861,7 @@ struct shmipc_adopted {
 #define SHMIPC_ADOPTED_LISTENER	1
 #define SHMIPC_ADOPTED_SESSION	2
 #define SHMIPC_ADOPTED_STREAM	3
+#define SHMIPC_ADOPTED_BUFFER	4
 
 /**
  * shmipc_adopted_next - what did shmipc_adopt() take over?
@@ -858,8 +869,10 @@ struct shmipc_adopted {
  * @item: filled in
  *
  * Listeners come first, then sessions, each followed by its streams that the old program had opened
- * or accepted. Those that it had not accepted come from shmipc_stream_accept(). Ask until 0 before
- * anything is closed; one thread at a time.
+ * or accepted. Those that it had not accepted come from shmipc_stream_accept(). Buffers come last:
+ * all that the old program had, with what it had written there; those that it had freed while they
+ * were out, too, and after a crash perhaps one that it never knew. Free those that nobody asks for.
+ * Ask until 0 before anything is closed; one thread at a time.
  *
  * Return: 1 there is one; 0 that was all, or the endpoint was not adopted.
  */
