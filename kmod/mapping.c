@@ -290,11 +290,14 @@ static u32 view_prospect(struct shmipc_view *view)
 	return rights;
 }
 
-static int view_record(struct shmipc_view *view, struct vm_area_struct *vma, u32 rights)
+static int view_record(struct shmipc_view *view, struct vm_area_struct *vma,
+		       struct shmipc_attachment *att)
 {
+	/* A successor looks at what it may lose at any moment: when the offer is over. */
+	bool zero = view->zero || READ_ONCE(att->hold) == SHMIPC_HOLD_ADOPTING;
+	u32 rights = READ_ONCE(att->rights) & view_prospect(view);
 	int err;
 
-	rights &= view_prospect(view);
 	err = mmap_check(view, vma, rights);
 	if (err)
 		return err;
@@ -309,8 +312,7 @@ static int view_record(struct shmipc_view *view, struct vm_area_struct *vma, u32
 	BUILD_BUG_ON(sizeof(vma->vm_private_data) < sizeof(view->id));
 	vma->vm_private_data = (void *)(uintptr_t)view->id;
 	/* What was granted may have been taken: then its owner is told like any other. */
-	vma->vm_ops = view->zero && !(vma->vm_flags & VM_MAYWRITE) ? &view_vm_ops_zero :
-								     &view_vm_ops;
+	vma->vm_ops = zero && !(vma->vm_flags & VM_MAYWRITE) ? &view_vm_ops_zero : &view_vm_ops;
 	if (!READ_ONCE(view->mapped)) {
 		WRITE_ONCE(view->mapped, true);
 		shmipc_segment_settle(view->segment);
@@ -332,7 +334,7 @@ int shmipc_view_mmap(struct shmipc_attachment *att, struct vm_area_struct *vma)
 	view = shmipc_view_find(att->ep, vma->vm_pgoff);
 	if (!view)
 		return -EINVAL;
-	err = view_record(view, vma, READ_ONCE(att->rights));
+	err = view_record(view, vma, att);
 	shmipc_view_put(view);
 	return err;
 }

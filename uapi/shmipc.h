@@ -690,8 +690,8 @@ struct shmipc_offer {
  * @name: pointer to a name that the endpoint has in the caller's network namespace
  * @out_fd: an open file like that of /dev/shmipc, O_CLOEXEC, for the endpoint that is adopted. Its
  *	anchor comes first. Until COMMIT it serves QUERY, LIST, SEG_INFO, COMMIT, CLOSE of handle 0
- *	(which gives up) and mmap for reading; EBUSY the rest. It polls IN when COMMIT can be
- *	called.
+ *	(which gives up) and mmap for reading; EBUSY the rest. What it maps until then finds zeros
+ *	where a right has ended, also after COMMIT. It polls IN when COMMIT can be called.
  * @__reserved: 0
  *
  * Adopting what the caller holds itself is no error: its older file goes stale by the COMMIT.

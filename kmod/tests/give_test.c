@@ -154,15 +154,20 @@ static void give_states(struct kunit *test)
 
 static void give_refused(struct kunit *test)
 {
+	unsigned long again;
 	struct scene s;
 
 	scene_open(test, &s, "kunit.refused");
 	KUNIT_EXPECT_EQ(test, test_give(test, s.p.a, s.p.sa, 0), 0L);
+	/* Mapped as it is when it comes back. */
+	again = shmipc_test_mmap(s.p.a, (u64)s.owner->start << PAGE_SHIFT, PAGE_SIZE, RW);
+	KUNIT_EXPECT_EQ(test, shmipc_test_poke(again, 78), -EFAULT);
 	KUNIT_EXPECT_EQ(test, test_take(test, s.p.b, s.p.sb, 0, SHMIPC_TAKE_REFUSE), 0L);
 	KUNIT_EXPECT_EQ(test, shmipc_test_causes(test, s.p.a, s.p.sa), SHMIPC_CAUSE_RETURNED);
 	KUNIT_EXPECT_NULL(test, s.seg->given);
 	KUNIT_EXPECT_EQ(test, s.owner->rights, RIGHTS_ALL);
 	KUNIT_EXPECT_EQ(test, shmipc_test_poke(s.mine, 78), 0);
+	KUNIT_EXPECT_EQ(test, shmipc_test_poke(again, 78), 0);
 	/* Frozen, it comes back frozen. */
 	KUNIT_EXPECT_EQ(test, test_freeze(test, s.p.a, s.p.ga), 0L);
 	KUNIT_EXPECT_EQ(test, test_give(test, s.p.a, s.p.sa, 0), 0L);

@@ -822,10 +822,7 @@ int shmipc_yield(struct shmipc_endpoint *ep, const void *state, size_t len);
  * that it was sending ends at its peer with -ECANCELED. A session that can't go on is closed.
  *
  * Before it returns 0 nothing is taken: when it fails or this process dies, the other goes on, and
- * its offer is over; an orphan waits on. When the offer ends while sessions are being rebuilt here,
- * between shmipc_yield() there and the return here (its timeout passes, or the other process dies
- * just then), this process gets SIGBUS, for the memory is gone: give an offer seconds more than a
- * pause takes.
+ * its offer is over; an orphan waits on.
  *
  * Return: 0; -EOPNOTSUPP the provider, or an old module, can't; -ENOENT nobody has that name;
  * -EACCES this user may not; -EBUSY neither offered nor left, or adopted by another; -EBADF @fd is
