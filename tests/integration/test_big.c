@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
-/* One message as large as memory allows, written and read in place: no byte of it is copied. */
+/* Messages as large as memory allows, written and read in place: no byte of them is copied. */
 #include "checker.h"
 #include "pair.h"
 
@@ -64,10 +64,39 @@ static void test_one_message(void **state)
 	one_message(len << 20);
 }
 
+/* A buffer comes back after each, and is sent again. */
+static void test_one_buffer(void **state)
+{
+	size_t len = pair_scale(16, 1024, 5120);
+	struct shmipc_stream *st;
+	struct shmipc_buf *buf;
+	struct pair p;
+
+	(void)state;
+	if (pair_is_kernel())
+		len = pair_scale(16, 256, 256);
+	/* No whole number of pages, and beyond what 32 bits can count. */
+	len = (len << 20) + 1;
+	pair_start(&p, NULL, 0, reader, &len);
+	check_eq(shmipc_stream_open(p.session, &st), 0);
+	check_eq(shmipc_buf_new(p.ep, len, &buf), 0);
+	for (int i = 0; i < 2; i++) {
+		fill(shmipc_buf_data(buf), len, KEY, i * len);
+		check_eq(shmipc_buf_send(st, buf, len, 0, LIMIT), 0);
+		check_eq(shmipc_buf_wait(buf, 10 * LIMIT), 0);
+	}
+	check_eq(shmipc_finish(st), 0);
+	print_message("2 buffers of %zu MiB\n", len >> 20);
+	shmipc_buf_free(buf);
+	pair_tell(&p);
+	pair_end(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		pair_test(test_one_message),
+		pair_test(test_one_buffer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
