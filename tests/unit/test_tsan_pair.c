@@ -154,6 +154,103 @@ static void test_many_threads(void **state)
 	duo_close(&d);
 }
 
+/* ---- buffers ---------------------------------------------------------------------- */
+
+enum { BUF_LEN = 3 * LARGEST, BUF_LIFE = 8 };
+
+/* Each sends one of its own, which it fills again when it is back, and one that all send. */
+struct buf_end {
+	struct end end;
+	struct shmipc_buf *shared;
+};
+
+/* A new one now and then: the old one is freed while it is out. */
+static const char *send_own(struct buf_end *e, struct shmipc_buf **buf, unsigned int i)
+{
+	struct shmipc_endpoint *ep = e->end.st->session->ep;
+
+	if (i % BUF_LIFE == 0) {
+		shmipc_buf_free(*buf);
+		if (shmipc_buf_new(ep, BUF_LEN, buf))
+			return "new";
+	}
+	if (shmipc_buf_wait(*buf, LIMIT))
+		return "wait";
+	duo_fill(shmipc_buf_data(*buf), BUF_LEN, e->end.key + i);
+	return shmipc_buf_send(e->end.st, *buf, BUF_LEN, 0, LIMIT) ? "send" : NULL;
+}
+
+static void *push_bufs(void *arg)
+{
+	struct shmipc_buf *buf = NULL;
+	struct buf_end *e = arg;
+
+	for (unsigned int i = 0; i < e->end.rounds && !e->end.wrong; i++) {
+		e->end.wrong = send_own(e, &buf, i);
+		if (!e->end.wrong && shmipc_buf_send(e->end.st, e->shared, BUF_LEN, 0, LIMIT))
+			e->end.wrong = "send shared";
+	}
+	shmipc_buf_free(buf);
+	return NULL;
+}
+
+static const char *take_buf(struct end *end, unsigned int key)
+{
+	static __thread uint8_t expected[BUF_LEN];
+	struct shmipc_message m;
+	const char *wrong = NULL;
+
+	if (shmipc_peek(end->st, &m, LIMIT) != 1)
+		return "peek";
+	duo_fill(expected, BUF_LEN, key);
+	if (m.nspans != 1 || m.len != BUF_LEN || memcmp(m.spans[0].data, expected, BUF_LEN))
+		wrong = "content";
+	return shmipc_return(end->st, &m) ? "return" : wrong;
+}
+
+static void *pull_bufs(void *arg)
+{
+	struct end *end = arg;
+
+	for (unsigned int i = 0; i < end->rounds && !end->wrong; i++) {
+		end->wrong = take_buf(end, end->key + i);
+		if (!end->wrong)
+			end->wrong = take_buf(end, 0);
+	}
+	return NULL;
+}
+
+static void test_buffers(void **state)
+{
+	pthread_t senders[STREAMS], readers[STREAMS];
+	struct end a[STREAMS], b[STREAMS];
+	struct buf_end e[STREAMS];
+	struct shmipc_buf *shared;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	pair(&d, a, b, STREAMS, ROUNDS / 4);
+	assert_int_equal(shmipc_buf_new(d.b_ep, BUF_LEN, &shared), 0);
+	duo_fill(shmipc_buf_data(shared), BUF_LEN, 0);
+	for (int i = 0; i < STREAMS; i++) {
+		e[i] = (struct buf_end){ b[i], shared };
+		assert_int_equal(pthread_create(&senders[i], NULL, push_bufs, &e[i]), 0);
+		assert_int_equal(pthread_create(&readers[i], NULL, pull_bufs, &a[i]), 0);
+	}
+	for (int i = 0; i < STREAMS; i++) {
+		pthread_join(senders[i], NULL);
+		pthread_join(readers[i], NULL);
+	}
+	for (int i = 0; i < STREAMS; i++)
+		if (a[i].wrong || e[i].end.wrong)
+			fail_msg("stream %d: %s %s", i, a[i].wrong ? a[i].wrong : "-",
+				 e[i].end.wrong ? e[i].end.wrong : "-");
+	assert_int_equal(shmipc_buf_wait(shared, LIMIT), 0);
+	shmipc_buf_free(shared);
+	duo_close(&d);
+}
+
 /* ---- opening and closing under traffic ------------------------------------------- */
 
 struct opener {
@@ -273,8 +370,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ping_pong), cmocka_unit_test(test_flood),
-		cmocka_unit_test(test_many_threads), cmocka_unit_test(test_churn),
-		cmocka_unit_test(test_event_loop),
+		cmocka_unit_test(test_many_threads), cmocka_unit_test(test_buffers),
+		cmocka_unit_test(test_churn), cmocka_unit_test(test_event_loop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
