@@ -18,18 +18,26 @@
 
 static struct {
 	const char *name;
-	bool listen;
+	bool listen, adopt;
 	bool stats;
+	const char *input, *output;	/* instead of the standard ones */
+	uint32_t orphan_ms;
 	unsigned int mode;
 	int64_t timeout;	/* nanoseconds, or SHMIPC_FOREVER */
 } opt = { .timeout = SHMIPC_FOREVER };
 
 static const char help[] =
-	"usage: shmipc-cat [-l [-m MODE]] [-w SECONDS] [--stats] NAME\n"
+	"usage: shmipc-cat [-l [-m MODE] [--orphan=SECONDS] [-a]] [-i FILE] [-o FILE]\n"
+	"                  [-w SECONDS] [--stats] NAME\n"
 	"Connect to NAME; send standard input to it and write what comes to standard output.\n"
 	"\n"
 	"  -l, --listen        take NAME and wait for one connection instead\n"
 	"  -m, --mode=MODE     with -l: who may connect, as a file's mode (octal; default 600)\n"
+	"      --orphan=SECONDS  with -l: if this process dies, the connection waits that long\n"
+	"                      for another with -a (needs the module)\n"
+	"  -a, --adopt         with -l, -i and -o: go on where the one that died stopped\n"
+	"  -i, --input=FILE    instead of standard input; one can seek in it\n"
+	"  -o, --output=FILE   instead of standard output; likewise\n"
 	"  -w, --wait=SECONDS  how long to wait for the connection; a connecting side\n"
 	"                      also waits for NAME to appear\n"
 	"      --stats         at the end, print on standard error what was carried\n"
@@ -81,8 +89,17 @@ static int64_t parse_seconds(const char *arg)
 	double seconds = strtod(arg, &end);
 
 	if (end == arg || *end || !(seconds > 0 && seconds < 1e9))
-		usage_error("-w wants a number of seconds above 0");
+		usage_error("a number of seconds above 0 is wanted");
 	return (int64_t)(seconds * (double)SECOND);
+}
+
+static uint32_t parse_orphan(const char *arg)
+{
+	int64_t ms = parse_seconds(arg) / 1000000;
+
+	if (!ms || ms > UINT32_MAX)
+		usage_error("--orphan wants a millisecond at least, and 49 days at most");
+	return ms;
 }
 
 static unsigned int parse_mode(const char *arg)
@@ -95,11 +112,15 @@ static unsigned int parse_mode(const char *arg)
 	return mode;
 }
 
-enum { OPT_STATS = 256, OPT_HELP, OPT_VERSION };
+enum { OPT_STATS = 256, OPT_ORPHAN, OPT_HELP, OPT_VERSION };
 
 static const struct option options[] = {
 	{ "listen", no_argument, NULL, 'l' },
 	{ "mode", required_argument, NULL, 'm' },
+	{ "orphan", required_argument, NULL, OPT_ORPHAN },
+	{ "adopt", no_argument, NULL, 'a' },
+	{ "input", required_argument, NULL, 'i' },
+	{ "output", required_argument, NULL, 'o' },
 	{ "wait", required_argument, NULL, 'w' },
 	{ "stats", no_argument, NULL, OPT_STATS },
 	{ "help", no_argument, NULL, OPT_HELP },
@@ -112,7 +133,11 @@ static void parse_option(int c)
 	switch (c) {
 	case 'l': opt.listen = true; break;
 	case 'm': opt.mode = parse_mode(optarg); break;
+	case 'a': opt.adopt = true; break;
+	case 'i': opt.input = optarg; break;
+	case 'o': opt.output = optarg; break;
 	case 'w': opt.timeout = parse_seconds(optarg); break;
+	case OPT_ORPHAN: opt.orphan_ms = parse_orphan(optarg); break;
 	case OPT_STATS: opt.stats = true; break;
 	case OPT_HELP: fputs(help, stdout); exit(0);
 	case OPT_VERSION: printf("shmipc-cat %s\n", SHMIPC_VERSION); exit(0);
@@ -124,12 +149,14 @@ static void parse(int argc, char **argv)
 {
 	int c;
 
-	while ((c = getopt_long(argc, argv, "lm:w:", options, NULL)) != -1)
+	while ((c = getopt_long(argc, argv, "lm:ai:o:w:", options, NULL)) != -1)
 		parse_option(c);
 	if (argc - optind != 1)
 		usage_error("one NAME is needed");
-	if (opt.mode && !opt.listen)
-		usage_error("-m goes with -l");
+	if ((opt.mode || opt.orphan_ms || opt.adopt) && !opt.listen)
+		usage_error("-m, --orphan and -a go with -l");
+	if (opt.adopt && !(opt.input && opt.output))
+		usage_error("-a wants files, by -i and -o, in which it can find its place");
 	opt.name = argv[optind];
 }
 
@@ -144,27 +171,98 @@ static void fill_standard_descriptors(void)
 			exit(1);
 }
 
+/* What was written before stays where it goes on behind it. */
+static void open_files(void)
+{
+	int fd;
+
+	if (opt.input) {
+		fd = open(opt.input, O_RDONLY);
+		if (fd < 0 || dup2(fd, STDIN_FILENO) < 0 || close(fd))
+			cat_die(opt.input, 0);
+	}
+	if (opt.output) {
+		fd = open(opt.output, O_WRONLY | O_CREAT | (opt.adopt ? 0 : O_TRUNC), 0666);
+		if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || close(fd))
+			cat_die(opt.output, 0);
+	}
+}
+
 /* ---- the session -------------------------------------------------------- */
 
-static void do_listen(struct cat *cat)
+static void open_endpoint(struct cat *cat)
 {
-	struct shmipc_options options = { .size = sizeof(options), .mode = opt.mode };
-	struct shmipc_listener *listener;
+	int err = shmipc_open(&cat->ep, 0);
+
+	if (err)
+		die_explained("opening shmipc", err);
+}
+
+static void accept_one(struct cat *cat, struct shmipc_listener *listener)
+{
 	int err;
 
-	err = shmipc_listen(cat->ep, opt.name, &options, &listener);
-	if (err)
-		die_explained(opt.name, err);
 	/* A connection that was no good is not the one that is waited for. */
 	do
 		err = shmipc_accept(listener, &cat->session, opt.timeout);
 	while (err == -EBADMSG);
 	if (err)
 		die_explained(opt.name, err);
-	shmipc_listener_close(listener);
-	err = shmipc_stream_accept(cat->session, &cat->stream, opt.timeout);
+}
+
+static void accept_stream(struct cat *cat)
+{
+	int err = shmipc_stream_accept(cat->session, &cat->stream, opt.timeout);
+
 	if (err)
 		die_explained("waiting for a stream", err);
+}
+
+static void do_listen(struct cat *cat)
+{
+	struct shmipc_options options = { .size = sizeof(options), .mode = opt.mode,
+					  .orphan_ms = opt.orphan_ms };
+	struct shmipc_listener *listener;
+	int err;
+
+	open_endpoint(cat);
+	err = shmipc_listen(cat->ep, opt.name, &options, &listener);
+	if (err)
+		die_explained(opt.name, err);
+	accept_one(cat, listener);
+	/* A successor would ask for the name. */
+	if (!opt.orphan_ms)
+		shmipc_listener_close(listener);
+	accept_stream(cat);
+}
+
+/* What was sent is in the input up to there; what comes tells where it belongs in the output. */
+static void do_adopt(struct cat *cat)
+{
+	struct shmipc_listener *listener = NULL;
+	struct shmipc_adopted item;
+	uint64_t sent = 0;
+	int err;
+
+	err = shmipc_adopt(opt.name, -1, NULL, &cat->ep, opt.timeout);
+	if (err)
+		die_explained(opt.name, err);
+	while (shmipc_adopted_next(cat->ep, &item)) {
+		if (item.type == SHMIPC_ADOPTED_LISTENER) {
+			listener = item.object;
+		} else if (item.type == SHMIPC_ADOPTED_SESSION) {
+			cat->session = item.object;
+		} else if (item.type == SHMIPC_ADOPTED_STREAM) {
+			cat->stream = item.object;
+			sent = item.sent;
+		}
+	}
+	if (!cat->session)
+		accept_one(cat, listener);
+	if (!cat->stream)
+		accept_stream(cat);
+	if (lseek(STDIN_FILENO, (off_t)sent, SEEK_SET) < 0)
+		cat_die(opt.input, 0);
 }
 
 /* Nobody has the name yet, or whoever has it is busy or just ending. */
@@ -180,6 +278,7 @@ static void do_connect(struct cat *cat)
 	int64_t left = opt.timeout;
 	int err;
 
+	open_endpoint(cat);
 	while ((err = shmipc_connect(cat->ep, opt.name, NULL, &cat->session, left))) {
 		if (!deadline || !may_come(err))
 			die_explained(opt.name, err);
@@ -219,16 +318,16 @@ int main(int argc, char **argv)
 {
 	struct cat cat = { 0 };
 	int64_t start;
-	int err;
 
 	fill_standard_descriptors();
 	parse(argc, argv);
+	open_files();
+	cat.by_position = opt.output;
 	/* A reader that went away is an error of write(2), with a message and exit status. */
 	signal(SIGPIPE, SIG_IGN);
-	err = shmipc_open(&cat.ep, 0);
-	if (err)
-		die_explained("opening shmipc", err);
-	if (opt.listen)
+	if (opt.adopt)
+		do_adopt(&cat);
+	else if (opt.listen)
 		do_listen(&cat);
 	else
 		do_connect(&cat);

@@ -194,9 +194,83 @@ stats() {
 	grep -q "received $big bytes in [1-9][0-9]* messages" "$tmp/l.err"
 }
 
+files() {
+	timeout 30 "$cat" -l -w 20 -i "$tmp/small" -o "$tmp/o" "$channel" 2>"$tmp/l.err" &
+	local pid=$!
+	timeout 30 "$cat" -w 20 "$channel" <"$tmp/big" >"$tmp/c.out" 2>"$tmp/c.err"
+	wait "$pid"
+	cmp "$tmp/o" "$tmp/big"
+	cmp "$tmp/c.out" "$tmp/small"
+}
+
+# refused OPTION...: in words that tell what would be needed.
+refused() {
+	local rc=0
+	timeout 30 "$cat" -l "$@" -i /dev/null -o "$tmp/o" "$channel" 2>"$tmp/err" || rc=$?
+	cat "$tmp/err"
+	((rc == 1))
+	grep -q 'module' "$tmp/err"
+}
+
+# begun OPTION...: a listener with files, which is then $l; it has written something more.
+begun() {
+	local before
+	before=$(stat -c %s "$tmp/o" 2>/dev/null || echo 0)
+	"$cat" -l --orphan=30 -i "$tmp/small" -o "$tmp/o" "$@" "$channel" 2>"$tmp/l.err" 8<&- 9<&- &
+	l=$!
+	for _ in {1..200}; do
+		(($(stat -c %s "$tmp/o" 2>/dev/null || echo 0) <= before)) || return 0
+		kill -0 "$l"
+		sleep 0.1
+	done
+	return 1
+}
+
+# feed PID N: the N-th third of what is sent, after PID has sent the one before.
+feed() {
+	local third=$((big / 3 + 1))
+	(($1 == 0)) || tail --pid="$1" -f /dev/null
+	tail -c +$((third * ($2 - 1) + 1)) "$tmp/big" | head -c "$third" >&9
+}
+
+# The listener dies twice, with both directions under way. The connector sees nothing of it.
+adopted() {
+	local l c feeder
+	if [[ $SHMIPC_PROVIDER != kernel ]]; then
+		refused --orphan=5
+		refused -a
+		return
+	fi
+	rm -f "$tmp/o" "$tmp/c.in" "$tmp/c.fifo"
+	mkfifo "$tmp/c.in" "$tmp/c.fifo"
+	exec 9<>"$tmp/c.in" 8<>"$tmp/c.fifo"
+	"$cat" -w 20 "$channel" <"$tmp/c.in" >"$tmp/c.fifo" 2>"$tmp/c.err" 8<&- 9<&- &
+	c=$!
+	feed 0 1 &
+	feeder=$!
+	begun
+	kill -KILL "$l"
+	ended "$l" 137
+	feed "$feeder" 2 &
+	feeder=$!
+	begun -a
+	kill -KILL "$l"
+	ended "$l" 137
+	cat <"$tmp/c.fifo" >"$tmp/c.out" 8<&- 9<&- &
+	feed "$feeder" 3 &
+	feeder=$!
+	begun -a
+	ended "$feeder" 0
+	exec 8<&- 9<&-
+	ended "$c" 0
+	ended "$l" 0
+	arrived "$tmp/c.out" "$tmp/small"
+	cmp "$tmp/o" "$tmp/big"
+}
+
 bad_options() {
 	local rc
-	for words in '' '-w 0 n' '-w x n' '-m 600 n' '-l -m 9 n' 'a b' '--nonsense n'; do
+	for words in '' '-w 0 n' '-w x n' '-m 600 n' '-l -m 9 n' '-a n' '-l -a n' '-l --orphan=0 n' 'a b' '--nonsense n'; do
 		rc=0
 		# shellcheck disable=SC2086 # words
 		"$cat" $words </dev/null >/dev/null 2>&1 || rc=$?
@@ -218,5 +292,7 @@ t output-does-not-block nonblocking_output
 t nobody-there not_there
 t name-taken taken
 t stats stats
+t files files
+t adopted-after-a-crash adopted
 t bad-options bad_options
 tap_end

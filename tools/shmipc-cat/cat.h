@@ -9,6 +9,7 @@
 #define SHMIPC_CAT_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <shmipc/shmipc.h>
 
 #define PIECE	(128 << 10)	/* bytes a message at most; half a window is in flight */
@@ -17,6 +18,7 @@ struct cat {
 	struct shmipc_endpoint *ep;
 	struct shmipc_session *session;
 	struct shmipc_stream *stream;
+	bool by_position;		/* each message has its place in the output */
 	atomic_bool received;		/* the receiver has seen the end */
 	int wake[2];			/* pipe: readable from then on */
 };

@@ -59,10 +59,12 @@ static int write_out(struct iovec *iov, uint32_t n)
 	return 0;
 }
 
-static int write_message(const struct shmipc_message *message)
+static int write_message(const struct cat *cat, const struct shmipc_message *message)
 {
 	struct iovec iov[SHMIPC_SPANS_MAX];
 
+	if (cat->by_position && lseek(STDOUT_FILENO, (off_t)message->position, SEEK_SET) < 0)
+		return -errno;
 	for (uint32_t i = 0; i < message->nspans; i++) {
 		iov[i].iov_base = (void *)message->spans[i].data;
 		iov[i].iov_len = message->spans[i].len;
@@ -77,7 +79,7 @@ static void *receive(void *arg)
 	int err;
 
 	while ((err = shmipc_peek(cat->stream, &message, SHMIPC_FOREVER)) > 0) {
-		err = write_message(&message);
+		err = write_message(cat, &message);
 		if (err) {
 			shmipc_reset(cat->stream, -err);
 			errno = -err;
@@ -157,6 +159,9 @@ static bool send_piece(struct cat *cat)
 	int err;
 
 	err = shmipc_reserve(cat->stream, PIECE, &data, SHMIPC_FOREVER);
+	/* By a predecessor. */
+	if (err == -ESHUTDOWN)
+		return false;
 	if (err)
 		die_of(cat, "sending", err);
 	n = read_in(cat, data);
@@ -185,7 +190,7 @@ void cat_pump(struct cat *cat)
 	while (send_piece(cat))
 		;
 	err = shmipc_finish(cat->stream);
-	if (err)
+	if (err && err != -ESHUTDOWN)
 		die_of(cat, "sending", err);
 	pthread_join(receiver, NULL);
 }
