@@ -78,6 +78,41 @@ big_buffer() {
 	[[ $(grep -cE "$line" "$tmp/out") == "$lines" ]]
 }
 
+# hot_line ERRORS LOST DOUBLED UPGRADES KILLS: the last line, of which each is a pattern.
+hot_line() {
+	tail -n 1 "$tmp/out" | grep -qE "^provider: [a-z]+ requests: [0-9]{4,} errors: $1 lost: $2 doubled: $3 \
+redelivered: [0-9]+ upgrades: $4 kills: $5 pause_us: [0-9]+ [0-9]+ [0-9]+$"
+}
+
+# hot WANTED ARGUMENT...: the driver ends with the status WANTED.
+hot() {
+	local wanted=$1 rc=0
+	shift
+	timeout 100 "$bin/examples/hot_restart" "$@" >"$tmp/out" 2>"$tmp/err" || rc=$?
+	cat "$tmp/out" "$tmp/err"
+	((rc == wanted))
+}
+
+# What the provider can't, it says: upgrades are refused, kills are left out.
+hot_restart() {
+	if [[ ${SHMIPC_PROVIDER-} == kernel ]]; then
+		hot 0 -u 3 -k 3 -r 2000
+		hot_line 0 0 0 3 3
+	elif hot 0 -u 3 -k 3 -r 2000; then
+		hot_line 0 0 0 3 0
+	else
+		grep -q '^hot_restart: FAILED: no upgrade: .*module' "$tmp/err"
+		hot_line 0 0 0 0 0
+	fi
+}
+
+# A load that finds no fault would prove nothing. The server counts what it drops, too.
+hot_finds() {
+	hot 1 -u 0 -k 0 -r 5000 -x "$1"
+	shift
+	hot_line "$@" 0 0
+}
+
 perf_line='^%s +%s bytes +[1-9][0-9]* ns a round trip \([1-9][0-9]* to [1-9][0-9]*\)$'
 
 perf_all() {
@@ -119,6 +154,10 @@ t greeter-refuses greeter_refuses
 t load-500-streams load 2 500 1 64
 t load-5-sessions load 1 500 5 1000
 t big-buffer big_buffer
+t hot-restart hot_restart
+t hot-finds-drop hot_finds drop 1 '[1-9][0-9]*' 0
+t hot-finds-double hot_finds double '[01]' 0 '[1-9][0-9]*'
+t hot-finds-wrong hot_finds wrong '[1-9][0-9]*' 0 0
 t perf-all perf_all
 t perf-one perf_one
 t perf-refuses perf_refuses
