@@ -3,17 +3,19 @@
 
 export BUILD
 CHECKS := check-quick check-native check-vm check-kunit check-debug check-install check check-long
-.PHONY: $(CHECKS) demo demo-vm bench-vm lint mutants deps
+.PHONY: $(CHECKS) demo demo-vm demo-handover demo-handover-vm bench-vm lint mutants deps
 
 $(CHECKS):
 	+@MAKE="$(MAKE)" tests/check.sh $(@:check-%=%)
 
 # Built by a make of its own, because under -j nothing else orders it after deps.
-demo demo-vm bench-vm: deps
+demo demo-vm demo-handover demo-handover-vm bench-vm: deps
 	+@$(MAKE) --no-print-directory all
 	@$($@_SCRIPT)
 demo_SCRIPT = tests/demo.sh
-demo-vm_SCRIPT = tests/vm/demo.sh
+demo-vm_SCRIPT = tests/vm/demo.sh demo
+demo-handover_SCRIPT = tests/demo-handover.sh
+demo-handover-vm_SCRIPT = tests/vm/demo.sh demo-handover
 bench-vm_SCRIPT = tests/vm/bench.sh
 lint: DEPS = lint
 lint: deps
@@ -24,8 +26,8 @@ mutants: deps
 
 deps:
 	@tests/deps.sh $(DEPS)
-demo: DEPS = build
-demo-vm bench-vm: DEPS = vm
+demo demo-handover: DEPS = build
+demo-vm demo-handover-vm bench-vm: DEPS = vm
 mutants: DEPS = $(if $(filter all,$(MUTANTS)),vm,native)
 
 # After a green check, its counts become those that later ones may not fall below.
@@ -44,4 +46,5 @@ counts:
 ##  counts         record the counts of the checks run last in tests/counts.list
 ##  lint           checkpatch, sparse, Coccinelle, clang-tidy, cppcheck, codespell
 ##  mutants        each planted fault must turn its test red
-##  demo, demo-vm, bench-vm, deps (installs the Debian packages that are missing)
+##  demo, demo-handover, each also with -vm: over the module, in QEMU
+##  bench-vm, deps (installs the Debian packages that are missing)
