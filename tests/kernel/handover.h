@@ -109,8 +109,8 @@ static inline void expect_gone(struct scene *s, uint32_t state)
 	fails(abi_adopt(s->by.fd, s->offer), ESTALE);
 }
 
-static const struct shmipc_item *find(const struct shmipc_item *items, int n, uint32_t kind,
-				      uint32_t handle)
+static inline const struct shmipc_item *find(const struct shmipc_item *items, int n,
+					     uint32_t kind, uint32_t handle)
 {
 	int i;
 

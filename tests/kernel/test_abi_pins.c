@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
  * No way to pin the pages, for a pin would outlive a revoke. Each way is first taken with ordinary
- * memory, where it must work; then with a segment that was not touched yet, one that was, and a
- * peer's.
+ * memory, where it must work; then with a segment that was not touched yet, one that was, a peer's,
+ * a successor's view, and what was handed over.
  */
 #define _GNU_SOURCE
-#include "abi.h"
+#include "handover.h"
 
 #include <linux/errqueue.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-
-#define NAME	"test:pins"
-#define RW	(PROT_READ | PROT_WRITE)
 
 /* ---- O_DIRECT ---- */
 
@@ -190,25 +187,38 @@ static void test_pin(void **state)
 {
 	const struct pin *pin = *state;
 	volatile uint8_t *anon = mmap(NULL, ABI_PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	struct abi_pair p;
-	struct abi_seg peer;
+	struct abi_seg peer, own;
+	struct scene s;
 
 	if (pin->way == direct_write || pin->way == direct_read)
 		close(open_direct());	/* skips before anything is open */
 	must(pin->way(anon));
-	p = abi_pair_open(NAME);
-	peer = abi_peer_map(p.client.fd, p.at_client, 0);
-	fails(pin->way(p.server_seg.map), EFAULT);
+	s = scene_adopted();
+	peer = abi_peer_map(s.p.client.fd, s.p.at_client, 0);
+	fails(pin->way(s.p.server_seg.map), EFAULT);
 	fails(pin->way(peer.map), EFAULT);
-	memset((void *)p.server_seg.map, 0, ABI_PAGE);
+	fails(pin->way(s.view.map), EFAULT);
+	memset((void *)s.p.server_seg.map, 0, ABI_PAGE);
 	assert_int_equal(abi_touch(peer.map, false), 0);
-	fails(pin->way(p.server_seg.map), EFAULT);
+	assert_int_equal(abi_touch(s.view.map, false), 0);
+	fails(pin->way(s.p.server_seg.map), EFAULT);
 	fails(pin->way(peer.map), EFAULT);
-	fails(pin->way((void *)p.server.anchor), EFAULT);
+	fails(pin->way(s.view.map), EFAULT);
+	fails(pin->way((void *)s.p.server.anchor), EFAULT);
+	/* Who tried before COMMIT has nothing after it, and who comes can't either. */
+	must(abi_yield(s.p.server.fd));
+	must(abi_commit(s.next.fd));
+	assert_int_equal(abi_touch(s.p.server_seg.map, true), SIGBUS);
+	fails(pin->way(s.p.server_seg.map), EFAULT);
+	own = s.view;
+	must(abi_map(s.next.fd, own.offset, own.length, RW, &own.map));
+	assert_int_equal(abi_touch(own.map, true), 0);
+	fails(pin->way(own.map), EFAULT);
 	/* It was the memory, and not that the way no longer works. */
 	must(pin->way(anon));
 	abi_unmap(&peer);
-	abi_pair_close(&p);
+	abi_unmap(&own);
+	scene_close(&s);
 	munmap((void *)anon, ABI_PAGE);
 }
 
