@@ -154,6 +154,7 @@ _Static_assert(INLINE_MAX <= UINT8_MAX, "its length fits");
 _Static_assert(sizeof(struct stream_record) == CACHE_LINE, "a record is a cache line");
 _Static_assert(sizeof(struct segment_header) == CACHE_LINE, "the header is a cache line");
 
+#define PAYLOAD_ALIGN	16	/* of payload in memory, so that a struct can be used where it lies */
 #define BUF_SLOT_FIRST	256	/* segment slots from here on are buffers' */
 
 #define STREAMS_MAX	16384

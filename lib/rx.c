@@ -170,6 +170,8 @@ static int find_payload(struct shmipc_session *s, const struct frame *frame,
 		return -EAGAIN;
 	}
 	first = frame->block.slot ? 0 : rx->arena_offset;
+	if (frame->block.offset % PAYLOAD_ALIGN)
+		return bad(s, frame, "payload that is not aligned");
 	if (!frame->block.length || frame->block.offset < first ||
 	    frame->block.offset > map->len || frame->block.length > map->len - frame->block.offset)
 		return bad(s, frame, "payload outside of its segment");

@@ -90,7 +90,8 @@ struct rx_node {
 	uint8_t kind;
 	uint8_t flags;			/* FRAME_F_*, NODE_* */
 	bool leased;			/* the application holds it */
-	uint8_t copy[INLINE_MAX];	/* inline payload, private before it is checked */
+	/* Inline payload, private before it is checked; aligned as all payload is. */
+	_Alignas(PAYLOAD_ALIGN) uint8_t copy[INLINE_MAX];
 };
 
 /* What a slot is mapped for. */
@@ -170,7 +171,7 @@ struct shmipc_stream {
 	struct shmipc_reservation {
 		uint64_t len;
 		uint16_t live;
-		uint8_t staging[INLINE_MAX];
+		_Alignas(PAYLOAD_ALIGN) uint8_t staging[INLINE_MAX];
 	} reserve;
 };
 

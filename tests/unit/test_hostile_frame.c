@@ -58,8 +58,9 @@ CHANGE(slot_none, f->block.slot = 7)
 CHANGE(slot_out, f->block.slot = SHMIPC_SLOTS_MAX)
 CHANGE(slot_max, f->block.slot = UINT32_MAX)
 CHANGE(offset_0, f->block.offset = 0)
-CHANGE(offset_ring, f->block.offset = d->a->rx.arena_offset - 1)
-CHANGE(offset_end, f->block.offset = d->b->tx.segments[0].len - f->block.length + 1)
+CHANGE(offset_ring, f->block.offset = d->a->rx.arena_offset - PAYLOAD_ALIGN)
+CHANGE(offset_end, f->block.offset = d->b->tx.segments[0].len - 4096; f->block.length = 4097)
+CHANGE(offset_odd, f->block.offset += 8; f->block.length -= 8)
 CHANGE(offset_out, f->block.offset = d->b->tx.segments[0].len)
 CHANGE(offset_far, f->block.offset = 1ULL << 40)
 CHANGE(offset_wraps, f->block.offset = UINT64_MAX - 10)
@@ -67,7 +68,7 @@ CHANGE(block_length_0, f->block.length = 0)
 CHANGE(block_length_far, f->block.length = d->b->tx.segments[0].len)
 CHANGE(block_length_max, f->block.length = UINT64_MAX)
 CHANGE(block_length_wraps, f->block.length = -f->block.offset)
-CHANGE(block_last_byte, f->block.offset = d->b->tx.segments[0].len - f->block.length)
+CHANGE(block_last_byte, f->block.offset = d->b->tx.segments[0].len - 4096; f->block.length = 4096)
 
 CHANGE(slot_buffer, f->block.slot = BUF_SLOT_FIRST)
 CHANGE(slot_arena, f->block.slot = BUF_SLOT_FIRST - 1)
@@ -126,7 +127,8 @@ static const struct row rows[] = {
 	{ "segment 2^32 - 1", BLOCK, slot_max, -EBADMSG },
 	{ "offset 0: the header", BLOCK, offset_0, -EBADMSG },
 	{ "offset in the stream table", BLOCK, offset_ring, -EBADMSG },
-	{ "offset one too far", BLOCK, offset_end, -EBADMSG },
+	{ "one byte too far", BLOCK, offset_end, -EBADMSG },
+	{ "offset that is not aligned", BLOCK, offset_odd, -EBADMSG },
 	{ "offset at the end", BLOCK, offset_out, -EBADMSG },
 	{ "offset far away", BLOCK, offset_far, -EBADMSG },
 	{ "offset that wraps", BLOCK, offset_wraps, -EBADMSG },

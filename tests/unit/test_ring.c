@@ -386,9 +386,33 @@ static void test_return_twice(void **state)
 	duo_close(&d);
 }
 
+/* Whatever the length: a struct can be written, and read, where it lies. */
+static void test_aligned(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct shmipc_message m;
+	struct duo d;
+	void *data;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	for (size_t len = 1; len < 1000; len += 13) {
+		assert_int_equal(shmipc_reserve(b, len, &data, 0), 0);
+		assert_int_equal((uintptr_t)data % 16, 0);
+		memset(data, 1, len);
+		assert_int_equal(shmipc_commit(b, len, 0), 0);
+		assert_int_equal(shmipc_peek(a, &m, 0), 1);
+		assert_int_equal((uintptr_t)m.spans[0].data % 16, 0);
+		assert_int_equal(shmipc_return(a, &m), 0);
+	}
+	duo_close(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_aligned),
 		cmocka_unit_test(test_both_ways), cmocka_unit_test(test_past_2_to_32),
 		cmocka_unit_test(test_positions), cmocka_unit_test(test_position_refused),
 		cmocka_unit_test(test_parked), cmocka_unit_test(test_parked_past_2_to_32),

@@ -412,7 +412,7 @@ uint64_t shmipc_stream_id(const struct shmipc_stream *stream);
  * shmipc_reserve - get memory to write a message (or part of one) into, in place
  * @stream: the stream; one reservation at a time
  * @len: bytes, > 0
- * @data: filled in: @len writable bytes, until commit or cancel
+ * @data: filled in: @len writable bytes, aligned to 16, until commit or cancel
  * @timeout_ns: how long to wait for the stream's window, or for the peer to drain a full ring
  *
  * All that a send may have to wait for, or that may be refused, is had here.
@@ -464,7 +464,7 @@ int shmipc_cancel(struct shmipc_stream *stream);
 ssize_t shmipc_write(struct shmipc_stream *stream, const void *buf, size_t len,
 		     unsigned int flags, int64_t timeout_ns);
 
-/** struct shmipc_span - bytes in place */
+/** struct shmipc_span - bytes in place; aligned to 16, but for a frame of which a part was read */
 struct shmipc_span {
 	const void *data;
 	size_t len;
