@@ -112,6 +112,9 @@ static void upgrade(void)
 	};
 	int fd, err = shmipc_offer(endpoint, &offer, &fd);
 
+	/* One that was started before, and ended before it adopted, has left its offer to another. */
+	if (err == -EBUSY && kill(next_version, 0))
+		err = 0;
 	if (err)
 		complain("no upgrade", err);
 	else
@@ -144,6 +147,18 @@ static int adopt_when_free(void)
 	return err;
 }
 
+/*
+ * A version that crashed left no state: only what its streams tell, as far as they are still there.
+ * Buffers this server has none; but the state of an upgrade that a crash cut short comes as one.
+ */
+static void go_on_with(const struct shmipc_adopted *item, int crashed)
+{
+	if (crashed && item->type == SHMIPC_ADOPTED_STREAM)
+		state.served += item->sent / sizeof(struct answer);
+	if (item->type == SHMIPC_ADOPTED_BUFFER)
+		shmipc_buf_free(item->object);
+}
+
 /* Is there something to go on with, of a version that offers or of one that died? */
 static const char *adopt(void)
 {
@@ -159,10 +174,8 @@ static const char *adopt(void)
 	crashed = shmipc_adopted_state(endpoint, &blob, &len);
 	if (!crashed && len == sizeof(state))
 		memcpy(&state, blob, len);
-	/* It left no state: only what its streams tell, as far as they are still there. */
 	while (shmipc_adopted_next(endpoint, &item))
-		if (crashed && item.type == SHMIPC_ADOPTED_STREAM)
-			state.served += item.sent / sizeof(struct answer);
+		go_on_with(&item, crashed);
 	return crashed ? "recovered" : "took over";
 }
 

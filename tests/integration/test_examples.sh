@@ -106,6 +106,31 @@ hot_restart() {
 	fi
 }
 
+hot_load() { until_served timeout 50 "$bin/examples/hot_load" -r 1000 "$channel" </dev/null; }
+
+# A next version that can't even start leaves the old one serving, and the one after that takes over.
+hot_bad_version() {
+	local process
+	[[ ${SHMIPC_PROVIDER-} == kernel ]] || skip 'over the module alone'
+	cp "$bin/examples/hot_server" "$tmp/"
+	start "$tmp/hot_server" "$channel"
+	hot_load
+	rm "$tmp/hot_server"
+	kill -USR2 "$server"
+	hot_load
+	cp "$bin/examples/hot_server" "$tmp/"
+	# Until the old one has ended: it is refused while one that was started may still adopt.
+	while kill -USR2 "$server" 2>/dev/null; do
+		sleep 0.1
+	done
+	wait "$server"
+	for process in /proc/[0-9]*; do
+		[[ ! $process/exe -ef $tmp/hot_server ]] || server=${process#/proc/}
+	done
+	hot_load
+	kill "$server"
+}
+
 # A load that finds no fault would prove nothing. The server counts what it drops, too.
 hot_finds() {
 	hot 1 -u 0 -k 0 -r 5000 -x "$1"
@@ -155,6 +180,7 @@ t load-500-streams load 2 500 1 64
 t load-5-sessions load 1 500 5 1000
 t big-buffer big_buffer
 t hot-restart hot_restart
+t hot-bad-version hot_bad_version
 t hot-finds-drop hot_finds drop 1 '[1-9][0-9]*' 0
 t hot-finds-double hot_finds double '[01]' 0 '[1-9][0-9]*'
 t hot-finds-wrong hot_finds wrong '[1-9][0-9]*' 0 0
