@@ -109,18 +109,19 @@ vm_one() {
 	return $rc
 }
 
+# kunit SCRIPT: of tests/vm.
 kunit() {
-	local log=$BUILD/check/kunit.log rc=0
-	tests/vm/kunit.sh "$BUILD" >"$log" 2>&1 || rc=$?
+	local log=$BUILD/check/$1.log rc=0
+	tests/vm/"$1.sh" "$BUILD" >"$log" 2>&1 || rc=$?
 	cat "$log"
-	sed -nE '$s/^(kunit .*): ([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1|\2|\3|\4|debug kunit/p' \
+	sed -nE "\$s/^(kunit.*): ([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped\$/\1|\2|\3|\4|debug $1/p" \
 		"$log" >>"$results"
 	return $rc
 }
 
 debug() {
 	step 'debug kernel' nice tests/vm/kernel.sh debug || return 0
-	step kunit kunit || true
+	step kunit kunit kunit || true
 	step 'kernel debug' vm_one debug || true
 }
 
@@ -171,6 +172,7 @@ long() {
 	done
 	MUTANTS=all step mutants mutants || true
 	vm
+	step 'kunit in a kernel tree' kunit kunit-tree || true
 	install
 }
 
@@ -180,7 +182,7 @@ main() {
 	native) tests/deps.sh native; native ;;
 	vm) tests/deps.sh vm; debug_begin; vm; step 'debug lane' debug_end || true ;;
 	install) tests/deps.sh install; install ;;
-	kunit) tests/deps.sh vm; step kunit kunit || true ;;
+	kunit) tests/deps.sh vm; step kunit kunit kunit || true ;;
 	debug) tests/deps.sh vm; step build build all tests || true; debug ;;
 	debug-lane) debug; exit "$(($(failures) > 0))" ;;
 	check) tests/deps.sh all; debug_begin; native; step mutants mutants || true
