@@ -18,11 +18,12 @@ flavour=$1 build=$(readlink -f "$2")
 src=${SHMIPC_VM_SRC:-$vm_dir/../..}
 work=$build/vm/${flavour//\//_}
 limit=${SHMIPC_TEST_TIMEOUT:-120}
-mem=${SHMIPC_VM_MEM:-1024} append='' guest_env=()
+mem=${SHMIPC_VM_MEM:-1024} append='' guest_env=() make_args=()
 # The debug kernel stops at its first warning. All takes many times as long there.
 if [[ $flavour == debug ]]; then
 	limit=$((limit * 5)) mem=$((mem * 2))
 	append='panic_on_warn=1 page_owner=on'
+	make_args=(GCOV_PROFILE=y)
 	guest_env=(SHMIPC_TEST_SLOW=1 SHMIPC_GUEST_LEAKS=1)
 fi
 passed=0 failed=0 skipped=0
@@ -94,8 +95,17 @@ tally()
 	done
 }
 
+# A source whose lines were run is a test that passed.
+tally_coverage()
+{
+	"$vm_dir/coverage.sh" "$tmp/out" "$work" >"$tmp/coverage" || true
+	cat "$tmp/coverage"
+	passed=$((passed + $(grep -c '^coverage ' "$tmp/coverage" || true)))
+	failed=$((failed + $(grep -c '^  FAIL ' "$tmp/coverage" || true)))
+}
+
 mapfile -t programs < <(stage)
-"$vm_dir/module.sh" "$flavour" "$src" "$work" >"$work/module.log" 2>&1 || {
+"$vm_dir/module.sh" "$flavour" "$src" "$work" "${make_args[@]}" >"$work/module.log" 2>&1 || {
 	tail -n 40 "$work/module.log"
 	vm_die "the module does not build for $flavour ($work/module.log)"
 }
@@ -111,12 +121,13 @@ rc=0
 	--mem "$mem" --append "$append" --timeout $((120 + ${#programs[@]} * (limit + 15))) \
 	-- env CI="${CI-}" SHMIPC_TEST_SCALE="${SHMIPC_TEST_SCALE:-quick}" \
 	SHMIPC_TEST_TIMEOUT="$limit" "${guest_env[@]}" sh /t/guest-suite.sh 2>&1 |
-	tee "$tmp/out" || rc=$?
+	tee "$tmp/out" | grep --line-buffered -v '^GCDA ' || rc=$?
 tally
 [[ ${#programs[@]} -gt 0 ]] || lost "no test programs in $build/tests/integration"
 if [[ $rc != 0 && $failed == 0 ]]; then
 	lost "the VM: exit $rc"
 fi
+[[ $flavour != debug ]] || tally_coverage
 echo "kernel $(sed -n 's/.*Linux version \([^ ]*\).*/\1/p' "$work/kernel.log" | head -n 1):" \
 	"$passed passed, $failed failed, $skipped skipped"
 [[ $failed == 0 ]]
