@@ -97,10 +97,10 @@ static pid_t start_next(void)
 	return pid;
 }
 
-static void complain(const char *what, int error)
+static void complain(const char *what, const char *reason)
 {
-	fprintf(stderr, "hot_server: %s: %s\n", what, why(error));
-	notify("STATUS=%s: %s", what, why(error));
+	fprintf(stderr, "hot_server: %s: %s\n", what, reason);
+	notify("STATUS=%s: %s", what, reason);
 }
 
 /* SIGUSR2. It serves on; when the next version is ready, SHMIPC_EV_OFFER comes. */
@@ -116,7 +116,7 @@ static void upgrade(void)
 	if (err == -EBUSY && kill(next_version, 0))
 		err = 0;
 	if (err)
-		complain("no upgrade", err);
+		complain("no upgrade", why(err));
 	else
 		next_version = start_next();
 }
@@ -127,7 +127,7 @@ static void yield(void)
 	int err = shmipc_yield(endpoint, &state, sizeof(state));
 
 	if (err) {
-		complain("serves on", err);
+		complain("serves on", shmipc_strerror(err));
 		return;
 	}
 	/* Before this process ends, or its end looks like the service's. */
