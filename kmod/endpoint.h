@@ -109,6 +109,7 @@ enum shmipc_ending {
  * @att: who holds it; NULL of an orphan and after release (protected by @ready_lock)
  * @next: who adopts it, referenced, or NULL (written under @lock and @ready_lock)
  * @offer: an open offer, or NULL (like @next)
+ * @blob: handle of the segment with the state, of the last offer, or 0 (like @next)
  * @reserve: what the adopter's user was charged in advance (protected by @lock)
  * @orphan: see orphan.h
  * @settle: what to do when an attachment was lost
@@ -139,6 +140,7 @@ struct shmipc_endpoint {
 	struct shmipc_attachment *att;
 	struct shmipc_attachment *next;
 	struct shmipc_offering *offer;
+	u32 blob;
 
 	struct shmipc_holdings reserve;
 	struct shmipc_orphan orphan;

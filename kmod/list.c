@@ -33,7 +33,7 @@ static void item_segment(struct shmipc_item *item, struct shmipc_view *view)
 	item->count = seg->nr_grants;
 	spin_unlock(&seg->lock);
 	spin_lock(&ep->ready_lock);
-	if (ep->offer && ep->offer->blob == view->obj.handle)
+	if (ep->blob && ep->blob == view->obj.handle)
 		item->flags |= SHMIPC_ITEM_BLOB;
 	spin_unlock(&ep->ready_lock);
 }

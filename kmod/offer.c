@@ -144,6 +144,7 @@ static int offer_publish(struct shmipc_attachment *att, struct shmipc_offering *
 		shmipc_handle_publish_locked(ep, &offer->obj);
 		spin_lock(&ep->ready_lock);
 		ep->offer = offer;
+		ep->blob = offer->blob;
 		spin_unlock(&ep->ready_lock);
 		shmipc_deadline_arm_locked(ep);
 		shmipc_total_inc(offers);
