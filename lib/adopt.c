@@ -34,6 +34,7 @@ struct heir {
 	struct pv_mapping peers[BUF_SLOT_FIRST];
 	uint64_t offsets[BUF_SLOT_FIRST];	/* of @own */
 	struct shmipc_session *session;		/* NULL: it can't go on */
+	int err;				/* why */
 };
 
 struct adoption {
@@ -186,12 +187,9 @@ static int look_at_session(struct adoption *a, struct heir *heir)
 	err = recover_session(a->ep, &heir->from, &heir->session);
 	if (!err)
 		return 0;
-	/* The kernel provider wakes its own threads by a session without memory. */
-	if (heir->from.nr_own)
-		log_warn("session with pid %u can't go on: %s", heir->item.peer.pid,
-			 shmipc_strerror(err));
 	endpoint_forget(a->ep, heir->from.cookie);
 	heir->session = NULL;
+	heir->err = err;
 	return err == -ENOMEM ? err : 0;
 }
 
@@ -296,6 +294,10 @@ static void begin_session(struct adoption *a, struct heir *heir)
 	int err;
 
 	if (!heir->session) {
+		/* The kernel provider wakes its own threads by a session without memory. */
+		if (heir->from.nr_own)
+			log_warn("session with pid %u can't go on: %s", heir->item.peer.pid,
+				 shmipc_strerror(heir->err));
 		unmap_heir(a, heir);
 		a->ep->pv->ops->drop(a->ep->pv, heir->item.handle, 0);
 		return;

@@ -169,5 +169,7 @@ int shmipc_yield(struct shmipc_endpoint *ep, const void *state, size_t len)
 	}
 	if (!err || err == -ECANCELED)
 		offer_end(ep);
+	if (err == -ECANCELED)
+		error_set(err, "the offer is over: its time has passed, or the successor gave up");
 	return err;
 }

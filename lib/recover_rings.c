@@ -23,14 +23,18 @@ static int compare_words(const void *left, const void *right)
 	return a < b ? -1 : a > b;
 }
 
+#define LOOKS	3
+
 /*
  * The words are of one lap up to where the ring is, and of the lap before behind it; those of lap 0
  * were never written. Its owner may be running, and go on meanwhile: what it adds behind the place
  * where the lap changed is left for tx_reap(). It overwrites no word of a frame that is still to be
  * found: the ring has room for the returns of all that can be out and of all that is in the frame
  * ring.
+ *
+ * -EAGAIN: it came round, and what is read now is of a lap that had not begun.
  */
-static int returns_read(struct returns *r, const uint64_t *ring, uint32_t n,
+static int returns_look(struct returns *r, const uint64_t *ring, uint32_t n,
 			const struct control *control)
 {
 	uint64_t word = load_acquire(&ring[0]);
@@ -60,13 +64,24 @@ static int returns_read(struct returns *r, const uint64_t *ring, uint32_t n,
 				r->words[r->nr++] = word;
 		} else {
 			free(r->words);
-			return -EBADMSG;
+			return RETURN_LAP(word) == (uint16_t)(lap + 1) ? -EAGAIN : -EBADMSG;
 		}
 	}
 	r->lap = lap;
 	r->count = (uint32_t)(lap - 1) * n + here;
 	qsort(r->words, r->nr, sizeof(*r->words), compare_words);
 	return 0;
+}
+
+/* Less than a lap is out while nothing is sent, so that an honest owner comes round once. */
+static int returns_read(struct returns *r, const uint64_t *ring, uint32_t n,
+			const struct control *control)
+{
+	int err = -EAGAIN;
+
+	for (int look = 0; look < LOOKS && err == -EAGAIN; look++)
+		err = returns_look(r, ring, n, control);
+	return err == -EAGAIN ? -EBADMSG : err;
 }
 
 /* The live entry of the frame as it was returned, or -1: it was not. */

@@ -13,6 +13,7 @@
 
 static const struct shmipc_offer_options by_name = {
 	.size = sizeof(by_name), .flags = SHMIPC_OFFER_BY_NAME, .timeout_ns = 30 * SECOND,
+	.state_max = 1000,
 };
 
 static const struct shmipc_options orphan = { .size = sizeof(orphan), .orphan_ms = 30000 };
@@ -310,6 +311,7 @@ static void offers_and_dies(struct pair *p, void *arg)
 
 static void test_stranger(void **state)
 {
+	struct shmipc_adopted item;
 	struct shmipc_endpoint *ep;
 	struct plan plan = { 0 };
 	struct pair p[2];
@@ -329,8 +331,11 @@ static void test_stranger(void **state)
 	pair_close(&p[0]);
 	pair_tell(&p[1]);
 	pair_hear(&p[1]);
-	/* Who is no stranger may. */
+	/* Who is no stranger may. The state that nobody had written yet is no buffer. */
 	check_eq(shmipc_adopt(plan.name, -1, NULL, &ep, LIMIT), 0);
+	check_eq(shmipc_adopted_next(ep, &item), 1);
+	check_eq(item.type, SHMIPC_ADOPTED_LISTENER);
+	check_eq(shmipc_adopted_next(ep, &item), 0);
 	shmipc_close(ep);
 	pair_tell(&p[1]);
 	pair_end(&p[1]);
