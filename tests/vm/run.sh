@@ -83,6 +83,22 @@ log_buf_len=4M ignore_loglevel init_on_alloc=0 $append" \
 	qemu=$!
 }
 
+# Leaves QEMU's exit status in rc.
+boot_and_wait()
+{
+	local tail
+
+	: >"$tmp/out"
+	: >"$tmp/status"
+	boot
+	tail -c +1 -s 0.1 -f --pid="$qemu" "$tmp/out" &
+	tail=$!
+	rc=0
+	wait "$qemu" || rc=$?
+	qemu=
+	wait "$tail" || true
+}
+
 verdict()
 {
 	local rc=$1 status
@@ -110,14 +126,11 @@ fi
 emulator=$("$vm_dir/qemu.sh")
 mapfile -t emulator <<<"$emulator"
 initramfs_make "$tmp/root" "$tmp/initrd" "$ko" "$@"
-: >"$tmp/out"
-: >"$tmp/status"
 truncate -s 1M "$tmp/disk"
-boot
-tail -c +1 -s 0.1 -f --pid="$qemu" "$tmp/out" &
-tail=$!
-rc=0
-wait "$qemu" || rc=$?
-qemu=
-wait "$tail" || true
+boot_and_wait
+# QEMU's threads can stumble over each other while the guest places its devices: an assertion of its own, before CMD.
+if [[ $rc == 134 && ! -s $tmp/out ]]; then
+	vm_note "QEMU aborted before the guest ran anything; once more: $(tail -n 1 "$tmp/qemu")"
+	boot_and_wait
+fi
 verdict "$rc"
