@@ -95,6 +95,16 @@ int shmipc_offer(struct shmipc_endpoint *ep, const struct shmipc_offer_options *
 	return 0;
 }
 
+int shmipc_offer_cancel(struct shmipc_endpoint *ep)
+{
+	if (endpoint_foreign(ep))
+		return endpoint_refusal(ep);
+	if (!ep->offer.open)
+		return error_set(-ENOENT, "nothing is offered: call shmipc_offer() first");
+	offer_end(ep);
+	return 0;
+}
+
 /* ---- the pause ------------------------------------------------------------ */
 
 /* Does the program have pointers into the session's memory? */

@@ -26,7 +26,7 @@ static const struct shmipc_options defaults = {
 
 static int options_check(const struct shmipc_options *opt)
 {
-	if (opt->flags & ~(SHMIPC_EXPECT_UID | SHMIPC_SEALED))
+	if (opt->flags & ~(SHMIPC_EXPECT_UID | SHMIPC_SEALED | SHMIPC_FRESH))
 		return error_set(-EINVAL, "unknown flag in struct shmipc_options");
 	if (opt->reserved)
 		return error_set(-EINVAL, "set reserved in struct shmipc_options to 0");
@@ -129,6 +129,7 @@ int shmipc_listen(struct shmipc_endpoint *ep, const char *name,
 		.max_per_uid = opt.max_per_uid,
 		.cookie = listener->cookie,
 		.orphan_ms = opt.orphan_ms,
+		.fresh = opt.flags & SHMIPC_FRESH,
 	};
 	err = ep->pv->ops->bind(ep->pv, &bind, &listener->handle);
 	if (err) {

@@ -43,6 +43,7 @@ struct pv_bind {
 	uint32_t max_per_uid;
 	uint64_t cookie;
 	uint32_t orphan_ms;	/* > 0: by its name a successor may adopt the endpoint */
+	bool fresh;		/* an orphan that has the name ends first */
 };
 
 struct pv_connect {

@@ -45,7 +45,11 @@ int provider_bind_error(int error, const char *name)
 				 "as that user, or choose another name", name);
 	case -EOWNERDEAD:
 		return error_set(error, "a server that died left \"%s\" for its successor: "
-				 "shmipc_adopt() it, or wait until its time is over", name);
+				 "shmipc_adopt() it, end it with SHMIPC_FRESH, or wait until its "
+				 "time is over", name);
+	case -EBUSY:
+		return error_set(error, "what a server that died left of \"%s\" is being adopted: "
+				 "look for its successor", name);
 	case -EDQUOT:
 		return error_set(error, "this user has its share of the module's listeners: close "
 				 "some, or raise the module's listeners_max or user_share");

@@ -372,6 +372,7 @@ static int kernel_bind(struct provider *pv, const struct pv_bind *bind, uint32_t
 {
 	struct shmipc_bind req = {
 		.size = sizeof(req),
+		.flags = bind->fresh ? SHMIPC_BIND_FRESH : 0,
 		.name = (uintptr_t)bind->name,
 		.mode = bind->mode & 0222,
 		.backlog = bind->backlog,

@@ -67,7 +67,7 @@ static void test_options(void **state)
 {
 	static const struct shmipc_options bad[] = {
 		{ .size = 0 }, { .size = 39 },
-		{ .size = sizeof(bad[0]), .flags = 4 }, { .size = sizeof(bad[0]), .mode = 01777 },
+		{ .size = sizeof(bad[0]), .flags = 8 }, { .size = sizeof(bad[0]), .mode = 01777 },
 		{ .size = sizeof(bad[0]), .max_streams = 1 },
 		{ .size = sizeof(bad[0]), .max_streams = 16386 },
 		{ .size = sizeof(bad[0]), .window = 100 },
@@ -77,6 +77,7 @@ static void test_options(void **state)
 	static const struct shmipc_options good[] = {
 		{ .size = 40 }, { .size = sizeof(good[0]) },
 		{ .size = sizeof(good[0]), .flags = SHMIPC_SEALED },
+		{ .size = sizeof(good[0]), .flags = SHMIPC_FRESH },
 		{ .size = sizeof(good[0]), .mode = 0777, .max_streams = 2, .window = 4096 },
 		{ .size = sizeof(good[0]), .max_streams = 16384, .window = 1 << 30 },
 	};

@@ -865,6 +865,105 @@ static void test_crash(void **state)
 	munmap(crash, sizeof(*crash));
 }
 
+/* ---- withdrawn, or not wanted ------------------------------------------------ */
+
+/* Waits for a yield that does not come; then there is nothing left to adopt. */
+static void refused_successor(struct pair *p, void *arg)
+{
+	struct shmipc_endpoint *ep;
+
+	(void)p;
+	check_eq(shmipc_adopt(NULL, *(int *)arg, NULL, &ep, LIMIT), -ECANCELED);
+}
+
+static void test_cancel(void **state)
+{
+	struct shmipc_listener *listener;
+	struct shmipc_session *session;
+	struct shmipc_endpoint *ep;
+	struct shmipc_event event;
+	struct pair p;
+	int fd, held;
+
+	(void)state;
+	if (!pair_is_kernel())
+		return;
+	check_eq(shmipc_open(&ep, 0), 0);
+	check_eq(shmipc_offer_cancel(ep), -ENOENT);
+	check_eq(shmipc_offer(ep, &usual, &fd), 0);
+	pair_fork(&p, refused_successor, &fd);
+	do
+		check(shmipc_wait(ep, &event, 1, LIMIT) == 1);
+	while (event.type != SHMIPC_EV_OFFER);
+	held = dup(fd);
+	check(held >= 0);
+	check_eq(shmipc_offer_cancel(ep), 0);
+	pair_end(&p);
+
+	/* Also for who comes later, and twice is once; the holder goes on, and may offer again. */
+	check_eq(shmipc_offer_cancel(ep), -ENOENT);
+	check_eq(shmipc_yield(ep, NULL, 0), -ENOENT);
+	pair_fork(&p, refused_successor, &held);
+	pair_end(&p);
+	close(held);
+	check_eq(shmipc_listen(ep, p.name, NULL, &listener), 0);
+	check_eq(shmipc_accept(listener, &session, 0), -EAGAIN);
+	check_eq(shmipc_offer(ep, &usual, &fd), 0);
+	check_eq(shmipc_offer_cancel(ep), 0);
+	shmipc_close(ep);
+}
+
+static void left_behind(struct pair *p, void *arg)
+{
+	struct shmipc_options orphan = { .size = sizeof(orphan), .orphan_ms = 60000 };
+	struct shmipc_listener *listener;
+	struct shmipc_session *session;
+	struct shmipc_endpoint *ep;
+
+	(void)arg;
+	check_eq(shmipc_open(&ep, 0), 0);
+	check_eq(shmipc_listen(ep, p->name, &orphan, &listener), 0);
+	pair_tell(p);
+	check_eq(shmipc_accept(listener, &session, LIMIT), 0);
+	pair_tell(p);
+	pair_hear(p);
+	_exit(0);
+}
+
+/* The peer sees a death, and the name is a new server's. */
+static void test_fresh(void **state)
+{
+	struct shmipc_options fresh = { .size = sizeof(fresh), .flags = SHMIPC_FRESH };
+	struct shmipc_endpoint *client, *server;
+	struct shmipc_listener *listener;
+	struct shmipc_session *session;
+	struct shmipc_event event;
+	struct pair p;
+
+	(void)state;
+	if (!pair_is_kernel())
+		return;
+	check_eq(shmipc_open(&client, 0), 0);
+	check_eq(shmipc_open(&server, 0), 0);
+	pair_fork(&p, left_behind, NULL);
+	pair_hear(&p);
+	check_eq(shmipc_connect(client, p.name, NULL, &session, LIMIT), 0);
+	pair_hear(&p);
+	/* Who lives keeps the name. */
+	check_eq(shmipc_listen(server, p.name, &fresh, &listener), -EADDRINUSE);
+	pair_tell(&p);
+	pair_end(&p);
+	check_eq(shmipc_listen(server, p.name, NULL, &listener), -EOWNERDEAD);
+	check_eq(shmipc_session_error(session), 0);
+	check_eq(shmipc_listen(server, p.name, &fresh, &listener), 0);
+	do
+		check(shmipc_wait(client, &event, 1, LIMIT) == 1);
+	while (event.type != SHMIPC_EV_CLOSED);
+	check_eq(shmipc_session_error(session), -EOWNERDEAD);
+	shmipc_close(client);
+	shmipc_close(server);
+}
+
 /* The other failure's sentence is there for the next one to replace. */
 static void expect_needs_module(struct shmipc_endpoint *ep)
 {
@@ -910,6 +1009,8 @@ int main(void)
 		pair_test(test_something_is_out),
 		pair_test(test_stale),
 		pair_test(test_crash),
+		pair_test(test_cancel),
+		pair_test(test_fresh),
 		pair_test(test_embedded_cannot),
 	};
 

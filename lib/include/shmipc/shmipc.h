@@ -192,7 +192,7 @@ int shmipc_get_stats(struct shmipc_endpoint *ep, struct shmipc_stats *stats, siz
  * sides' @max_streams.
  *
  * @size: sizeof(struct shmipc_options)
- * @flags: SHMIPC_EXPECT_UID, SHMIPC_SEALED
+ * @flags: SHMIPC_EXPECT_UID, SHMIPC_SEALED, SHMIPC_FRESH
  * @mode: listen: who may connect, permission bits as a file's (write); default 0600
  * @backlog: listen: connections that may wait; default 64
  * @max_per_uid: listen: sessions that one uid may have; default 64
@@ -230,6 +230,12 @@ struct shmipc_options {
  * With the kernel provider that holds without it, and it changes nothing.
  */
 #define SHMIPC_SEALED		(1U << 1)
+/*
+ * listen: if a program that died left the name for its successor (orphan_ms), and this process
+ * might adopt it, end what it left, with all its other names, and take the name. Peers see a death.
+ * For who would rather begin anew than answer for what a predecessor had begun.
+ */
+#define SHMIPC_FRESH		(1U << 2)
 
 /**
  * shmipc_listen - take a name
@@ -243,8 +249,9 @@ struct shmipc_options {
  * Return: 0; -EINVAL name or option; -EADDRINUSE a listener, of either provider, has the name;
  * -EACCES a name under "u<uid>/" of another uid; -EDQUOT, -ENOSPC this user's, the machine's cap
  * on listeners; -EMFILE, -ENFILE no descriptor left; -ENOMEM; -ESTALE; -EOWNERDEAD a program that
- * died left the name, with all its sessions, for its successor: shmipc_adopt(); -EOPNOTSUPP
- * orphan_ms with the embedded provider.
+ * died left the name, with all its sessions, for its successor: shmipc_adopt(), or SHMIPC_FRESH;
+ * -EBUSY SHMIPC_FRESH, and somebody is adopting it; -EOPNOTSUPP orphan_ms with the embedded
+ * provider.
  */
 int shmipc_listen(struct shmipc_endpoint *ep, const char *name,
 		  const struct shmipc_options *options, struct shmipc_listener **listener);
@@ -772,19 +779,32 @@ struct shmipc_offer_options {
  * @ep: the endpoint
  * @options: how
  * @fd: filled in: the offer, to be passed to the successor (by fork, or through a socket). It is
- *	the endpoint's, which closes it at the shmipc_yield() that ends the offer, at the next
- *	shmipc_offer() or at shmipc_close(), and has FD_CLOEXEC set
+ *	the endpoint's, which closes it at the shmipc_yield() that ends the offer, at
+ *	shmipc_offer_cancel(), the next shmipc_offer() or shmipc_close(), and has FD_CLOEXEC set
  *
  * Does not block. When a successor is ready, shmipc_wait() reports SHMIPC_EV_OFFER, and @fd polls
  * POLLIN; then call shmipc_yield(). @fd polls POLLHUP when the offer is over: then, and when a
  * successor dies or gives up, all is as before, and one may offer again. One thread at a time may
- * call this, shmipc_yield() or shmipc_close() on an endpoint.
+ * call this, shmipc_offer_cancel(), shmipc_yield() or shmipc_close() on an endpoint.
  *
  * Return: 0; -EOPNOTSUPP the provider, or an old module, can't; -EBUSY it is offered already;
  * -EINVAL an option; -EDQUOT, -ENOSPC, -ENOMEM memory for the state; -EMFILE, -ENFILE no descriptor
  * left; -ESTALE.
  */
 int shmipc_offer(struct shmipc_endpoint *ep, const struct shmipc_offer_options *options, int *fd);
+
+/**
+ * shmipc_offer_cancel - withdraw what shmipc_offer() offered
+ * @ep: the endpoint
+ *
+ * Nothing has moved, since that takes a shmipc_yield(). A successor that waits gets -ECANCELED from
+ * shmipc_adopt(), one that comes later too, by the fd. The offer's descriptor is closed, a
+ * SHMIPC_EV_OFFER that was not reported yet is not, and one may offer again. An offer that is over
+ * by itself is cleared away likewise. Threads as for shmipc_offer().
+ *
+ * Return: 0; -ENOENT nothing is offered; -ESTALE.
+ */
+int shmipc_offer_cancel(struct shmipc_endpoint *ep);
 
 /**
  * shmipc_yield - stop, and hand the endpoint over
