@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -912,6 +913,49 @@ static void test_descriptors(void **state)
 	assert_int_equal(open_descriptors(), before);
 }
 
+/* What segment_create answers while @resource has the limit @max. */
+static int create_limited(struct end *end, int resource, rlim_t max, size_t len)
+{
+	struct rlimit before, less;
+	struct pv_segment segment;
+	int err;
+
+	assert_int_equal(getrlimit(resource, &before), 0);
+	less = (struct rlimit){ max, before.rlim_max };
+	assert_int_equal(setrlimit(resource, &less), 0);
+	err = ops->segment_create(end->pv, len, false, &segment);
+	assert_int_equal(setrlimit(resource, &before), 0);
+	if (!err)
+		ops->segment_destroy(end->pv, &segment);
+	return err;
+}
+
+/* A segment is refused at each of its steps in turn, and leaves nothing behind. */
+static void test_no_segment(void **state)
+{
+	unsigned int before;
+	struct end server;
+	int first, second;
+
+	(void)state;
+	server_open(&server, "no-segment");
+	before = open_descriptors();
+	/* The two descriptors that a segment takes. */
+	first = dup(0);
+	second = dup(0);
+	assert_true(first >= 0 && second > first);
+	close(first), close(second);
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(create_limited(&server, RLIMIT_NOFILE, first, 4096), -EMFILE);
+	assert_int_equal(create_limited(&server, RLIMIT_NOFILE, second, 4096), -EMFILE);
+	assert_int_equal(create_limited(&server, RLIMIT_NOFILE, second + 1, 4096), 0);
+	assert_int_equal(create_limited(&server, RLIMIT_FSIZE, 4096, 8192), -EFBIG);
+	assert_int_equal(create_limited(&server, RLIMIT_FSIZE, 8192, 8192), 0);
+	signal(SIGXFSZ, SIG_DFL);
+	assert_int_equal(open_descriptors(), before);
+	end_close(&server);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -932,6 +976,7 @@ int main(void)
 		cmocka_unit_test(test_per_uid),
 		cmocka_unit_test(test_other_provider),
 		cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_no_segment),
 	};
 
 	return cmocka_run_group_tests_name("embedded", tests, NULL, NULL);
