@@ -35,7 +35,8 @@ rm -rf "$tree"
 cp -al "$source" "$tree"
 mkdir "$tree/drivers/misc/shmipc"
 cp -R "$src"/{Kbuild,VERSION,kmod,uapi} "$tree/drivers/misc/shmipc/"
-add_line "$tree/drivers/misc/Makefile" '' 'obj-y += shmipc/'
+# shellcheck disable=SC2016 # make's
+add_line "$tree/drivers/misc/Makefile" '' 'obj-$(CONFIG_SHMIPC) += shmipc/'
 add_line "$tree/drivers/misc/Kconfig" endmenu 'source "drivers/misc/shmipc/kmod/Kconfig"'
 
 # It starts qemu-system-x86_64 by that name.
