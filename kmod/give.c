@@ -6,7 +6,6 @@
 #include "session.h"
 #include "view.h"
 
-
 /* ---- FREEZE ---- */
 
 static int freeze(struct shmipc_view *view)

@@ -21,8 +21,8 @@
  * att->rights, under att->sem, in the same way.
  *
  * A touch without a right is SIGBUS, or, where the reader asked for it when the session was made,
- * finds zeros: else a peer could kill it by a revoke that comes at the wrong moment. Likewise what a
- * successor maps before COMMIT, whose offer may end while it looks.
+ * finds zeros: else a peer could kill it by a revoke that comes at the wrong moment. Likewise
+ * what a successor maps before COMMIT, whose offer may end while it looks.
  */
 #ifndef _SHMIPC_VIEW_H
 #define _SHMIPC_VIEW_H

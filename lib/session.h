@@ -141,13 +141,13 @@ struct shmipc_stream {
 	struct list accept;		/* in rx.accept, .closed or .detached */
 	struct rx_node *head, **tail;	/* frames to read */
 	uint64_t rx_position;		/* of the next frame off the ring */
-	bool mid;			/* the last frame that was taken had FRAME_F_MORE */
 	uint64_t resumed;		/* so far a predecessor took it; perhaps a part at last */
 	uint32_t held;			/* nodes of this stream: queued or leased */
 	bool handle;			/* the application has it, or will accept it */
 	bool visible;			/* the application has it: only then it has events */
 	bool attached;			/* it is session.streams[slot] */
 	bool paused;			/* no EV_READ */
+	bool mid;			/* the last frame that was taken had FRAME_F_MORE */
 	bool fin_received;
 	bool fin_consumed;
 	bool reset_received;		/* (written with both locks, read with either) */
@@ -157,21 +157,21 @@ struct shmipc_stream {
 	struct list blocked;		/* in tx.blocked */
 	struct list owing;		/* in tx.owing */
 	uint64_t need;			/* bytes that the blocked send wants */
-	bool need_outside;		/* for a buffer */
 	uint64_t tx_position;		/* of the next frame */
 	uint64_t out_bytes;		/* shares not returned */
 	uint32_t out_data;		/* data frames not returned */
 	uint32_t out_control;		/* FIN, RESET not returned */
 	bool opened;			/* the peer knows it: a frame was published */
 	uint8_t first;			/* FRAME_F_* of the next frame alone */
+	bool need_outside;		/* @need is for a buffer */
 	bool fin_sent;
 	bool reset_sent;		/* (written with both locks, read with either) */
 	uint32_t send_reset_code;
 	bool reservation;
 	struct shmipc_reservation {
+		_Alignas(PAYLOAD_ALIGN) uint8_t staging[INLINE_MAX];
 		uint64_t len;
 		uint16_t live;
-		_Alignas(PAYLOAD_ALIGN) uint8_t staging[INLINE_MAX];
 	} reserve;
 };
 

@@ -746,7 +746,7 @@ struct shmipc_item {
 #define SHMIPC_ITEM_GRANT	4	/* of a session: granted to the peer */
 #define SHMIPC_ITEM_SLOT	5	/* of a session: granted by the peer */
 
-#define SHMIPC_ITEM_BLOB	(1U << 0)	/* SEGMENT: @blob of the OFFER, or of the last one */
+#define SHMIPC_ITEM_BLOB	(1U << 0)	/* SEGMENT: @blob of the last OFFER */
 #define SHMIPC_ITEM_CONNECTOR	(1U << 1)	/* SESSION: it connected; else it accepted */
 #define SHMIPC_ITEM_PENDING	(1U << 2)	/* SESSION: not accepted yet */
 #define SHMIPC_ITEM_PEER_CLOSED	(1U << 3)	/* SESSION: the peer has closed, or refused */
