@@ -46,13 +46,18 @@ static const char help[] =
 	"Exit status: 0 if both directions ended in order, 1 if not, 2 for a wrong option.\n"
 	"SHMIPC_PROVIDER=kernel or =embedded in the environment forces a provider.\n";
 
-/* At once, since the other thread may be in the middle of a call: the peer sees that we died. */
-void cat_die(const char *what, int error)
+void cat_complain(const char *what, int error)
 {
 	if (error)
 		fprintf(stderr, "shmipc-cat: %s: %s\n", what, shmipc_strerror(error));
 	else
 		fprintf(stderr, "shmipc-cat: %s: %m\n", what);
+}
+
+/* At once, since the other thread may be in the middle of a call: the peer sees that we died. */
+void cat_die(const char *what, int error)
+{
+	cat_complain(what, error);
 	_exit(1);
 }
 

@@ -17,15 +17,16 @@ work=$(readlink -f "$1")/vm/kunit
 passed=0 failed=0 skipped=0
 mkdir -p "$work"
 
-"$vm_dir/module.sh" debug "$src" "$work" CONFIG_SHMIPC_KUNIT_TEST=y >"$work/module.log" 2>&1 || {
+"$vm_dir/module.sh" debug "$src" "$work" CONFIG_SHMIPC_KUNIT_TEST=y GCOV_PROFILE=y >"$work/module.log" 2>&1 || {
 	tail -n 40 "$work/module.log"
 	vm_die "the module does not build with its suites ($work/module.log)"
 }
 rc=0
 # shellcheck disable=SC2016 # expanded in the guest
 "$vm_dir/run.sh" --flavour debug --ko "$work/shmipc.ko" --log "$work/kernel.log" --mem 2048 --timeout 900 \
-	--append panic_on_warn=1 -- \
-	sh -c 'for s in /sys/kernel/debug/kunit/*; do echo "SUITE ${s##*/}"; cat $s/results; done; rmmod shmipc' \
+	--append panic_on_warn=1 --add "$vm_dir/guest-coverage.sh:/coverage" -- \
+	sh -c 'for s in /sys/kernel/debug/kunit/*; do echo "SUITE ${s##*/}"; cat $s/results; done
+		rmmod shmipc && sh /coverage' \
 	>"$work/out" 2>&1 || rc=$?
 tr -d '\r' <"$work/out" >"$work/ktap"
 

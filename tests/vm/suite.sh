@@ -36,7 +36,7 @@ stage()
 	local file
 
 	mkdir -p "$tmp/t/tests" "$tmp/t/lib" "$work"
-	cp "$vm_dir/guest-suite.sh" "$vm_dir/gate.patterns" "$vm_dir/../skips.allowed" "$tmp/t/"
+	cp "$vm_dir/guest-suite.sh" "$vm_dir/guest-coverage.sh" "$vm_dir/gate.patterns" "$vm_dir/../skips.allowed" "$tmp/t/"
 	for file in "$build"/lib/libshmipc.so*; do
 		[[ ! -e $file ]] || cp -a "$file" "$tmp/t/lib/"
 	done
@@ -95,10 +95,13 @@ tally()
 	done
 }
 
-# A source whose lines were run is a test that passed.
+# A source whose lines were run is a test that passed. What the KUnit suites ran counts, where they did.
 tally_coverage()
 {
-	"$vm_dir/coverage.sh" "$tmp/out" "$work" >"$tmp/coverage" || true
+	local kunit=$build/vm/kunit runs=("$tmp/out" "$work")
+
+	[[ ! -e $kunit/out ]] || runs+=("$kunit/out" "$kunit")
+	"$vm_dir/coverage.sh" "${runs[@]}" >"$tmp/coverage" || true
 	cat "$tmp/coverage"
 	passed=$((passed + $(grep -c '^coverage ' "$tmp/coverage" || true)))
 	failed=$((failed + $(grep -c '^  FAIL ' "$tmp/coverage" || true)))

@@ -23,7 +23,9 @@ struct cat {
 	int wake[2];			/* pipe: readable from then on */
 };
 
-/* Prints what was done to no avail, and why; doesn't return. */
+/* Prints what was done to no avail, and why: an error of shmipc's, or errno. */
+void cat_complain(const char *what, int error);
+/* Likewise; doesn't return. */
 void cat_die(const char *what, int error) __attribute__((noreturn));
 
 /* Both directions, until both have ended in order. */

@@ -81,9 +81,11 @@ static void *receive(void *arg)
 	while ((err = shmipc_peek(cat->stream, &message, SHMIPC_FOREVER)) > 0) {
 		err = write_message(cat, &message);
 		if (err) {
-			shmipc_reset(cat->stream, -err);
+			/* First: once the stream is reset the other thread may end it all. */
 			errno = -err;
-			cat_die("standard output", 0);
+			cat_complain("standard output", 0);
+			shmipc_reset(cat->stream, -err);
+			_exit(1);
 		}
 		shmipc_return(cat->stream, &message);
 	}
@@ -167,9 +169,9 @@ static bool send_piece(struct cat *cat)
 	n = read_in(cat, data);
 	if (n < 0) {
 		err = errno;
+		cat_complain("standard input", 0);
 		shmipc_reset(cat->stream, err);
-		errno = err;
-		cat_die("standard input", 0);
+		_exit(1);
 	}
 	err = n ? shmipc_commit(cat->stream, n, 0) : shmipc_cancel(cat->stream);
 	if (err)
