@@ -87,7 +87,10 @@ static const struct shmipc_item *find_segment(const struct pv_list *list, uint32
 	return NULL;
 }
 
-/* The buffer that a segment is, made when it is first asked for. */
+/*
+ * The buffer that a segment is, made when it is first asked for. NULL: it was given, and the peer,
+ * which goes on meanwhile, took it after it was listed.
+ */
 static int find_buffer(struct adoption *a, const struct shmipc_item *item,
 		       struct shmipc_buf **buf)
 {
@@ -95,8 +98,11 @@ static int find_buffer(struct adoption *a, const struct shmipc_item *item,
 	struct pv_mapping view;
 	int err;
 
+	*buf = NULL;
 	if (!a->bufs[i]) {
 		err = a->ep->pv->ops->handover->view(a->ep->pv, item->offset, item->length, &view);
+		if (err == -EINVAL && item->flags & SHMIPC_ITEM_GIVEN)
+			return 0;
 		if (err)
 			return err;
 		a->bufs[i] = buf_inherit(a->ep, &(struct pv_segment){
@@ -128,7 +134,9 @@ static int view_grant(struct adoption *a, struct heir *heir, const struct shmipc
 		if (item->kind == SHMIPC_ITEM_SLOT)
 			return 0;
 		err = find_buffer(a, segment, &buf);
-		return err ? err : buf_inherit_grant(buf, &heir->from.bufs, item->slot);
+		if (err || !buf)
+			return err;
+		return buf_inherit_grant(buf, &heir->from.bufs, item->slot);
 	}
 	err = pv->ops->handover->view(pv, segment->offset, segment->length, &view);
 	if (err)
@@ -391,8 +399,10 @@ static void begin_buffer(struct adoption *a, uint32_t i)
 	int err = a->ep->pv->ops->handover->own(a->ep->pv, &buf->segment, a->list.items[i].offset);
 
 	if (err) {
-		log_warn("a buffer of %zu bytes can't go on: %s", buf->segment.len,
-			 shmipc_strerror(err));
+		/* What was given may have been taken since it was seen. */
+		if (!(a->list.items[i].flags & SHMIPC_ITEM_GIVEN))
+			log_warn("a buffer of %zu bytes can't go on: %s", buf->segment.len,
+				 shmipc_strerror(err));
 		shmipc_buf_free(buf);
 		return;
 	}
