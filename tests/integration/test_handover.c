@@ -273,8 +273,6 @@ static void test_planned_by_fd(void **state)
 	struct pair p;
 
 	(void)state;
-	if (!pair_is_kernel())
-		return;
 	pair_fork(&p, hopping_server, &plan);
 	pair_hear(&p);
 	echo_through(&p, plan.every * (plan.hops + 2) / (SESSIONS * STREAMS), NULL);
@@ -339,8 +337,6 @@ static void test_planned_by_name(void **state)
 	pthread_t thread;
 
 	(void)state;
-	if (!pair_is_kernel())
-		return;
 	pair_fork(&n.p[0], named_server, &half);
 	pair_fork(&n.p[1], named_successor, n.p[0].name);
 	pair_hear(&n.p[0]);
@@ -461,8 +457,6 @@ static void test_successor_dies(void **state)
 	struct pair p;
 
 	(void)state;
-	if (!pair_is_kernel())
-		return;
 	rig_open(&r);
 	check_eq(shmipc_yield(r.ep, NULL, 0), -ENOENT);
 	for (int i = 0; i < 3; i++) {
@@ -486,8 +480,6 @@ static void test_too_late(void **state)
 	int fd;
 
 	(void)state;
-	if (!pair_is_kernel())
-		return;
 	rig_open(&r);
 	/* Nobody comes. */
 	rig_offer(&r, 20 * MS);
@@ -517,8 +509,6 @@ static void test_something_is_out(void **state)
 	void *data;
 
 	(void)state;
-	if (!pair_is_kernel())
-		return;
 	rig_open(&r);
 	rig_offer(&r, 30 * SECOND);
 	pair_fork(&p, plain_successor, &r);
@@ -593,8 +583,6 @@ static void test_stale(void **state)
 	struct pair p;
 
 	(void)state;
-	if (!pair_is_kernel())
-		return;
 	rig_open(&r);
 	send_all(r.st_client, "not read", 8);
 	rig_offer(&r, 30 * SECOND);
@@ -855,8 +843,6 @@ static void test_crash(void **state)
 	size_t rounds = pair_scale(4, 12, 100);
 
 	(void)state;
-	if (!pair_is_kernel())
-		return;
 	crash = mmap(NULL, sizeof(*crash), PROT_READ | PROT_WRITE,
 		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	check(crash != MAP_FAILED);
@@ -886,8 +872,6 @@ static void test_cancel(void **state)
 	int fd, held;
 
 	(void)state;
-	if (!pair_is_kernel())
-		return;
 	check_eq(shmipc_open(&ep, 0), 0);
 	check_eq(shmipc_offer_cancel(ep), -ENOENT);
 	check_eq(shmipc_offer(ep, &usual, &fd), 0);
@@ -941,8 +925,6 @@ static void test_fresh(void **state)
 	struct pair p;
 
 	(void)state;
-	if (!pair_is_kernel())
-		return;
 	check_eq(shmipc_open(&client, 0), 0);
 	check_eq(shmipc_open(&server, 0), 0);
 	pair_fork(&p, left_behind, NULL);
@@ -982,8 +964,6 @@ static void test_embedded_cannot(void **state)
 	int fd;
 
 	(void)state;
-	if (pair_is_kernel())
-		return;
 	pair_unique(name);
 	check_eq(shmipc_open(&ep, 0), 0);
 	check_eq(shmipc_offer(ep, &usual, &fd), -EOPNOTSUPP);
@@ -1001,7 +981,7 @@ static void test_embedded_cannot(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
+	const struct CMUnitTest kernel[] = {
 		pair_test(test_planned_by_fd),
 		pair_test(test_planned_by_name),
 		pair_test(test_successor_dies),
@@ -1011,8 +991,11 @@ int main(void)
 		pair_test(test_crash),
 		pair_test(test_cancel),
 		pair_test(test_fresh),
+	};
+	const struct CMUnitTest embedded[] = {
 		pair_test(test_embedded_cannot),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return pair_is_kernel() ? cmocka_run_group_tests(kernel, NULL, NULL) :
+				  cmocka_run_group_tests(embedded, NULL, NULL);
 }
