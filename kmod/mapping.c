@@ -275,8 +275,8 @@ static int mmap_check(const struct shmipc_view *view, struct vm_area_struct *vma
 }
 
 /*
- * What a mapping of @view may come to. What is given may come back: its owner, or who has taken the
- * owner's place since, maps it as it would be then, and until then finds no right in ->fault.
+ * What a mapping of @view may come to. What is given may come back: who holds its handle, also a
+ * successor, maps it as it will be then, and finds no right in ->fault until then.
  */
 static u32 view_prospect(struct shmipc_view *view)
 {
