@@ -86,23 +86,24 @@ static void item_of(struct shmipc_item *item, struct shmipc_object *obj)
 
 	memset(item, 0, sizeof(*item));
 	item->handle = obj->handle;
+	/* First: what a cause tells of is there before the cause is. */
+	if (source) {
+		spin_lock(&obj->ep->ready_lock);
+		item->causes = source->causes;
+		item->enabled = source->enabled;
+		spin_unlock(&obj->ep->ready_lock);
+	}
 	switch (obj->kind) {
 	case SHMIPC_KIND_SEGMENT:
 		item_segment(item, shmipc_view_of(obj));
-		return;
+		break;
 	case SHMIPC_KIND_LISTENER:
 		item_listener(item, shmipc_listener_of(obj));
 		break;
 	case SHMIPC_KIND_SESSION:
 		item_session(item, shmipc_side_of(obj));
 		break;
-	default:
-		return;
 	}
-	spin_lock(&obj->ep->ready_lock);
-	item->causes = source->causes;
-	item->enabled = source->enabled;
-	spin_unlock(&obj->ep->ready_lock);
 }
 
 /* ---- LIST ---- */

@@ -718,7 +718,7 @@ struct shmipc_adopt {
  * @slot: GRANT, SLOT
  * @length: bytes of a segment
  * @offset: where mmap finds it (SEGMENT, SLOT)
- * @causes: pending and not taken (LISTENER, SESSION)
+ * @causes: pending and not taken (LISTENER, SESSION); what they tell of, the item shows
  * @enabled: causes enabled, until WATCH (LISTENER, SESSION)
  * @count: SEGMENT: grants of it; LISTENER: connections that wait; SESSION: GRANTs and SLOTs
  * @name_len: LISTENER
