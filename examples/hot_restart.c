@@ -41,7 +41,7 @@ static FILE *to_load, *from_load;
 static long *pauses;
 static int nr_pauses;
 
-static void die(const char *format, ...)
+static _Noreturn void die(const char *format, ...)
 {
 	va_list args;
 
