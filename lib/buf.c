@@ -36,13 +36,19 @@ static struct buf_slot *find_slot(struct tx *tx)
 	return NULL;
 }
 
-/* What no frame of the session has named yet; stored before one does, for a successor. */
-static uint32_t next_serial(struct shmipc_session *s)
+/*
+ * What no frame of the session has named yet; stored before one does, for a successor. Where a grant
+ * can't be ended each slot is used once, in their order, which makes its serial: the same one also
+ * with a successor.
+ */
+static uint32_t next_serial(struct shmipc_session *s, uint32_t at)
 {
 	struct segment_header *header = s->tx.segments[0].addr;
 	uint32_t serial = load_relaxed(&header->buf_serial) + 1;
 
 	serial += !serial;
+	if (!s->ep->pv->ops->segment_revoke)
+		serial = at + 1;
 	store_relaxed(&header->buf_serial, serial);
 	return serial;
 }
@@ -69,7 +75,7 @@ static int make_grant(struct shmipc_buf *buf, struct shmipc_session *s, struct b
 	grant->buf = buf;
 	grant->session = s;
 	grant->slot = BUF_SLOT_FIRST + (slot - tx->bufs);
-	grant->serial = next_serial(s);
+	grant->serial = next_serial(s, slot - tx->bufs);
 	err = pv->ops->segment_grant(pv, s->handle, &buf->segment, grant->slot);
 	if (err) {
 		free(grant);
@@ -305,12 +311,12 @@ int buf_inherit_grant(struct shmipc_buf *buf, struct buf_slot **slots, uint32_t 
 	return 0;
 }
 
-/* Where a grant can't be ended each slot is used once, in their order, and each with a serial. */
 int buf_inherit_slots(struct shmipc_session *s, struct buf_slot *slots)
 {
 	const struct segment_header *header = s->tx.segments[0].addr;
 	uint32_t used = load_relaxed(&header->buf_serial);
 
+	/* A slot can be used again. */
 	if (s->ep->pv->ops->segment_revoke)
 		used = 0;
 	s->tx.bufs = slots;
@@ -390,7 +396,7 @@ static int prepare(struct shmipc_buf *buf, struct shmipc_session *s, bool give,
 	if (!*grant)
 		err = make_grant(buf, s, grant);
 	else if (!(*grant)->serial)
-		(*grant)->serial = next_serial(s);
+		(*grant)->serial = next_serial(s, (*grant)->slot - BUF_SLOT_FIRST);
 	if (!*grant || !give)
 		return err;
 	/* They have returned it, and must not read what is another's. */
