@@ -7,11 +7,9 @@
  * is closed, which its peer sees. Nobody knows the endpoint yet, so no lock is needed.
  */
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include "clock.h"
 #include "error.h"
 #include "handover.h"
 #include "log.h"
@@ -55,29 +53,6 @@ void adopted_free(struct shmipc_endpoint *ep)
 }
 
 /* ---- before COMMIT --------------------------------------------------------- */
-
-/* Waits for the pause. -ECANCELED: there will be none. */
-static int wait_pause(struct provider *pv, int64_t timeout_ns)
-{
-	struct pollfd pause = { .fd = pv->fd, .events = POLLIN };
-	struct budget budget = budget_start(timeout_ns);
-
-	for (;;) {
-		int64_t left = budget_left(&budget);
-		struct timespec ts = { left / 1000000000, left % 1000000000 };
-		int n = ppoll(&pause, 1, left < 0 ? NULL : &ts, NULL);
-
-		if (n > 0 && pause.revents & POLLHUP)
-			return error_set(-ECANCELED, "the offer ended before the other program "
-					 "stopped: by its timeout, or because that program ended");
-		if (n > 0)
-			return 0;
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (!n)
-			return error_set(-ETIMEDOUT, "the other program did not stop in time");
-	}
-}
 
 static const struct shmipc_item *find_segment(const struct pv_list *list, uint32_t handle)
 {
@@ -450,7 +425,7 @@ static int take_over(struct shmipc_endpoint *ep, const struct shmipc_options *op
 		     int64_t timeout_ns)
 {
 	struct adoption a = { .ep = ep, .adopted = ep->adopted };
-	int err = wait_pause(ep->pv, timeout_ns);
+	int err = ep->pv->ops->handover->pause(ep->pv, timeout_ns);
 
 	if (!err)
 		err = look(&a);

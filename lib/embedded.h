@@ -12,8 +12,12 @@
  *	SILENT -> WAITING -> LIVE
  *
  * connected and no HELLO yet; HELLO came, nobody accepted yet; accepted. The connector's is LIVE
- * when WELCOME has come. @ended says that its end was reported; it stays until it is dropped,
+ * when WELCOME has come. @end is the cause that reported its end; it stays until it is dropped,
  * because what the peer granted before can still be mapped.
+ *
+ * So that a successor can have what a peer granted, its descriptor is kept as long as the mapping, up to
+ * a limit: a process of another user shall not take all descriptors of this one. A session with
+ * one that was not kept can't be handed over (@stuck).
  *
  * One lock, embedded.lock, protects all that is not "(invariant)". No call that may block is made
  * under it, but for the log's lines when SHMIPC_LOG asks for them. Functions that need it end in
@@ -53,7 +57,10 @@
  */
 #define SESSION_BYTES_MAX	((size_t)64 << 30)
 
-enum object_kind { OBJECT_SEGMENT = 1, OBJECT_LISTENER, OBJECT_SESSION };
+/* Descriptors kept of what a peer of another user granted, a session. */
+#define KEPT_FOREIGN	16
+
+enum object_kind { OBJECT_SEGMENT = 1, OBJECT_LISTENER, OBJECT_SESSION, OBJECT_OFFER };
 
 struct object {
 	enum object_kind kind;		/* (invariant) */
@@ -67,8 +74,9 @@ struct object {
 struct segment {
 	struct object object;
 	int fd;				/* read-only, for the peers (invariant) */
-	void *addr;
+	void *addr;			/* NULL: adopted, and not taken yet */
 	size_t len;
+	bool blob;			/* of the offer that this endpoint came by (invariant) */
 };
 
 struct listener {
@@ -83,13 +91,22 @@ struct listener {
 	struct list guests;		/* sessions, SILENT and WAITING, oldest first */
 	unsigned int waiting;
 	bool starved;			/* connections may be left in the socket */
+	char name[SHMIPC_NAME_MAX + 1];	/* (invariant) */
 };
 
 enum session_state { SESSION_SILENT, SESSION_WAITING, SESSION_LIVE };
 
+/* Of a peer. */
 struct grant {
 	uint32_t slot;
+	int fd;				/* -1: not kept */
 	struct pv_mapping mapping;
+};
+
+/* Of a segment to a peer. */
+struct given {
+	uint32_t slot;
+	uint32_t segment;		/* its handle */
 };
 
 struct session {
@@ -102,15 +119,31 @@ struct session {
 	int bell_out;			/* rings the peer (invariant once LIVE) */
 	bool datagram_in, datagram_out;
 	bool foreign;			/* another uid (invariant) */
-	bool ended;
 	bool dead;			/* the peer is gone: all its grants may be taken */
-	int pidfd;			/* or -1: not visible from here (invariant) */
+	bool stuck;			/* a descriptor that a successor needs was not kept */
+	uint32_t end;			/* SHMIPC_CAUSE_PEER_*; 0: it goes on */
+	int pidfd;			/* or -1: not visible from here; another's after MOVED */
 	struct ucred peer;		/* (invariant) */
 	int64_t since;			/* when it was connected (invariant) */
 	struct grant *grants;		/* received and not asked for yet */
 	unsigned int nr_grants, max_grants;
+	struct grant *taken;		/* those that were */
+	unsigned int nr_taken, max_taken;
+	struct given *given;
+	unsigned int nr_given, max_given;
 	size_t bytes_in, bytes_out;	/* granted by the peer, and to it */
 	uint8_t slots_seen[SHMIPC_SLOTS_MAX / 8];
+};
+
+/* embedded_handover.c: an offer of this endpoint, until it is over. */
+struct embedded_offer {
+	struct object object;
+	struct held door;		/* ADOPT comes in here; the other end is the program's */
+	struct held channel;		/* to the successor, -1: none yet */
+	int timer;
+	int64_t until;
+	bool by_name;			/* (invariant), as blob */
+	uint32_t blob;
 };
 
 struct embedded {
@@ -126,10 +159,13 @@ struct embedded {
 	unsigned int silent;		/* sessions in that state */
 	unsigned int starved;		/* listeners that are */
 	int64_t tend_at;		/* when guests and starved listeners are next looked at */
+	struct embedded_offer *offer;	/* the one that is open */
+	struct held predecessor;	/* the channel to it, until COMMIT; else -1 */
+	bool quiet;			/* it is another's: no peer is told of what ends here */
 };
 
 /* What an epoll entry stands for; beside the handle in its data. */
-enum watch { WATCH_KICK, WATCH_BELL, WATCH_LINK, WATCH_PIDFD, WATCH_LISTENER };
+enum watch { WATCH_KICK, WATCH_BELL, WATCH_LINK, WATCH_PIDFD, WATCH_LISTENER, WATCH_OFFER };
 
 static inline struct embedded *embedded(struct provider *pv)
 {
@@ -138,6 +174,9 @@ static inline struct embedded *embedded(struct provider *pv)
 
 /* provider_embedded.c: the table, the ready list, descriptors in the epoll. */
 int object_add_locked(struct embedded *e, struct object *object, enum object_kind kind);
+/* With the handle that it had with another. -EBADMSG: it is in use. */
+int object_place_locked(struct embedded *e, struct object *object, enum object_kind kind,
+			uint32_t handle);
 struct object *object_find_locked(struct embedded *e, uint32_t handle, enum object_kind kind);
 /* Takes it out of the table and puts the table's reference. */
 void object_remove_locked(struct embedded *e, struct object *object);
@@ -160,6 +199,8 @@ int embedded_segment_map(struct provider *pv, uint32_t session, uint32_t slot,
 void embedded_segment_unmap(struct provider *pv, struct pv_mapping *mapping);
 /* Maps what a peer granted, of at most @max bytes. @fd stays the caller's: a mapping needs none. */
 int segment_map(int fd, size_t max, struct pv_mapping *mapping);
+/* Remembers a grant, for a successor. */
+int segment_given(struct session *session, const struct segment *segment, uint32_t slot);
 void segment_free(struct segment *segment);
 /* With a reference, or NULL. */
 struct segment *segment_get(struct embedded *e, uint32_t handle);
@@ -172,10 +213,18 @@ struct segment *segment_get(struct embedded *e, uint32_t handle);
 int session_pidfd(int sock, pid_t pid, int *fd);
 struct session *session_new(int sock, const struct ucred *peer, int *err);
 int session_add_locked(struct embedded *e, struct session *session);
+int session_watch(struct embedded *e, struct session *session);
+void session_unwatch(struct embedded *e, struct session *session);
+/* Maps what was granted, for segment_map() to find. Takes over @fd unless it fails. */
+int session_grant(struct session *session, uint32_t slot, int fd, size_t max);
+/* MOVED came: from now on the peer is the process of @pidfd, which is taken over unless it fails. */
+int session_moved(struct session *session, int pidfd);
 /* Says BYE or REFUSE, unless @quiet, and takes it out of everything. */
 void session_drop_locked(struct embedded *e, struct session *session, uint32_t reason);
 void session_refuse_locked(struct embedded *e, struct session *session, int error);
 void session_free(struct session *session);
+/* In a child: what is mapped in the parent is not mapped here. */
+void session_forget(struct session *session);
 /* Takes what waits in the socket, until @want was granted if that is a slot. */
 void session_pump_locked(struct embedded *e, struct session *session, bool outside, int want);
 void session_died_locked(struct embedded *e, struct session *session);
@@ -196,7 +245,18 @@ void listener_free(struct listener *listener);
 void listener_tend_locked(struct embedded *e);
 
 /* embedded_connect.c */
+/* A socket to who listens on @name, connected, or -errno. */
+int embedded_dial(const char *name);
 int embedded_connect(struct provider *pv, const struct pv_connect *connect, uint32_t *session,
 		     struct shmipc_peer *peer);
+
+/* embedded_handover.c */
+extern const struct handover_ops embedded_handover;
+/* Something came for the offer, or its time is over. */
+void offer_pump_locked(struct embedded *e, struct embedded_offer *offer);
+/* A successor that came by a name. Takes over @channel. */
+void offer_visitor_locked(struct embedded *e, int channel, uid_t uid);
+void offer_drop_locked(struct embedded *e, struct embedded_offer *offer);
+void offer_free(struct embedded_offer *offer);
 
 #endif

@@ -2,6 +2,7 @@
 /* Taking a name for a listener of the embedded provider. */
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -77,6 +78,9 @@ static int check_bind(const struct pv_bind *bind)
 
 	if (err)
 		return err;
+	if (bind->orphan_ms)
+		return error_set(-EOPNOTSUPP, "orphan_ms needs the shmipc module, which keeps what a "
+				 "program leaves that dies: load it, and use SHMIPC_PROVIDER=kernel");
 	if (bind->backlog < 1 || bind->backlog > SHMIPC_BACKLOG_MAX)
 		return error_set(-EINVAL, "a backlog is 1 to %d", SHMIPC_BACKLOG_MAX);
 	if (!name_reserved(bind->name, &uid))
@@ -106,6 +110,7 @@ static struct listener *new_listener(const struct pv_bind *bind, int sock)
 	listener->gid = getegid();
 	listener->backlog = bind->backlog;
 	listener->max_per_uid = bind->max_per_uid ? bind->max_per_uid : 64;
+	snprintf(listener->name, sizeof(listener->name), "%s", bind->name);
 	/* It only makes a message better; anybody could squat on it. */
 	marker = name_mark(NAME_EMBEDDED, bind->name);
 	if (marker < 0)

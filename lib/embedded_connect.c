@@ -11,7 +11,7 @@
 #include "provider_error.h"
 
 /* A socket connected to the listener's, or -errno as the caller shall see it. */
-static int dial(const char *name)
+int embedded_dial(const char *name)
 {
 	struct sockaddr_un address;
 	socklen_t len = name_address(&address, NAME_LISTENER, name);
@@ -55,7 +55,7 @@ static int check_server(const struct pv_connect *connect, const struct ucred *se
 
 static int start(const struct pv_connect *connect, struct session **out)
 {
-	int sock = dial(connect->name), err;
+	int sock = embedded_dial(connect->name), err;
 	struct ucred server;
 	socklen_t len = sizeof(server);
 
@@ -84,7 +84,9 @@ static int say_hello(struct session *session, const struct segment *segment)
 		return err;
 	session->datagram_in = session->foreign;
 	session->bytes_out = segment->len;
-	err = link_send(session->link.fd, LINK_HELLO, 0, fds, LINK_FDS);
+	err = segment_given(session, segment, 0);
+	if (!err)
+		err = link_send(session->link.fd, LINK_HELLO, 0, fds, LINK_FDS);
 	if (session->foreign)
 		close(fds[1]);
 	/* It closed already; what it said before, why, is still to be heard. */
@@ -115,6 +117,9 @@ static int hear_answer(struct session *session)
 		return ret == -EAGAIN ? 1 : ret;
 	if (message.type == LINK_WELCOME)
 		return session_take_hello(session, fds);
+	/* Who listened has a successor, which will answer. */
+	if (message.type == LINK_MOVED && !session_moved(session, fds[0]))
+		return 1;
 	for (int i = 0; i < LINK_FDS; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
@@ -138,8 +143,9 @@ static int wait_answer(struct session *session, int64_t timeout_ns)
 
 		if (err <= 0)
 			return err;
-		if (died)
+		if (died && fds[1].fd == session->pidfd)
 			return -ECONNREFUSED;
+		fds[1].fd = session->pidfd;
 		if (left < 0 || (!left && timeout_ns >= 0))
 			return -ETIMEDOUT;
 		if (ppoll(fds, 2, timeout_ns < 0 ? NULL : &ts, NULL) < 0 && errno != EINTR)

@@ -24,6 +24,8 @@ static unsigned int wanted_fds(uint16_t type)
 	case LINK_WELCOME:
 		return 2;
 	case LINK_GRANT:
+	case LINK_MOVED:
+	case LINK_ADOPT:
 		return 1;
 	default:
 		return 0;
@@ -95,7 +97,7 @@ static int check_message(const struct link_message *m, ssize_t bytes, int flags,
 	if (m->version != LINK_VERSION)
 		return m->type == LINK_HELLO || m->type == LINK_WELCOME ? -EPROTONOSUPPORT
 									: -EBADMSG;
-	if (m->type < LINK_HELLO || m->type > LINK_BYE)
+	if (m->type < LINK_HELLO || m->type > LINK_ADOPT)
 		return -EBADMSG;
 	return nr == wanted_fds(m->type) && nr == m->nr_fds ? 1 : -EBADMSG;
 }
@@ -168,32 +170,44 @@ int link_make_bell(bool foreign, int *mine, int *theirs)
 	return 0;
 }
 
-static bool is_datagram(int fd)
+static bool is_unix(int fd, int want)
 {
 	socklen_t len = sizeof(int);
 	int domain, type;
 
 	return !getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) && domain == AF_UNIX &&
-	       !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_DGRAM;
+	       !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == want;
 }
 
-/* It will be written to: a file that the peer may open but not write must not be smuggled in. */
-static bool is_eventfd(int fd)
+/* What the kernel calls an object that has no path. */
+static bool is_anonymous(int fd, const char *want)
 {
-	static const char want[] = "anon_inode:[eventfd]";
-	char path[32], link[sizeof(want)];
+	char path[32], link[32];
+	ssize_t len;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return readlink(path, link, sizeof(link)) == sizeof(want) - 1 &&
-	       !memcmp(link, want, sizeof(want) - 1);
+	len = readlink(path, link, sizeof(link));
+	return len >= (ssize_t)strlen(want) && !memcmp(link, want, strlen(want));
+}
+
+int link_check_pidfd(int fd)
+{
+	/* Since Linux 6.9 they have inodes. */
+	return is_anonymous(fd, "anon_inode:[pidfd]") || is_anonymous(fd, "pidfd:[") ? 0 : -EBADMSG;
+}
+
+int link_check_channel(int fd)
+{
+	return is_unix(fd, SOCK_SEQPACKET) ? 0 : -EBADMSG;
 }
 
 int link_check_bell(int fd, bool foreign, bool *datagram)
 {
-	*datagram = is_datagram(fd);
+	*datagram = is_unix(fd, SOCK_DGRAM);
 	if (*datagram)
 		return 0;
-	return !foreign && is_eventfd(fd) ? 0 : -EBADMSG;
+	/* It will be written to: a file that the peer may open but not write must not be smuggled in. */
+	return !foreign && is_anonymous(fd, "anon_inode:[eventfd]") ? 0 : -EBADMSG;
 }
 
 void link_ring(int bell, bool datagram)

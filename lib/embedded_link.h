@@ -7,6 +7,12 @@
  *			       <-	WELCOME {segment, bell}, or REFUSE errno
  *	GRANT slot {segment}  <->	GRANT slot {segment}
  *	BYE reason	      <->	BYE reason
+ *	MOVED {pidfd}	      <->	MOVED {pidfd}
+ *
+ * MOVED: this end is another process from here on, and its pidfd is this one.
+ *
+ * A successor sends ADOPT {socket} in place of HELLO, or over the descriptor of an offer; what
+ * goes through that socket is embedded_move.h's.
  *
  * A *bell* is the descriptor that the peer rings. Between processes of one uid it is an eventfd.
  * Whoever shares an eventfd can make a write to it block, so that processes of different
@@ -28,10 +34,12 @@ enum link_type {
 	LINK_REFUSE,
 	LINK_GRANT,
 	LINK_BYE,
+	LINK_MOVED,
+	LINK_ADOPT,
 };
 
 #define LINK_MAGIC	0x6d687369U
-#define LINK_VERSION	1
+#define LINK_VERSION	2
 #define LINK_FDS	2	/* descriptors a message, at most */
 
 struct link_message {
@@ -53,6 +61,10 @@ int link_receive(int sock, struct link_message *message, int fds[LINK_FDS]);
 
 /* A segment's descriptor must be a sealed memfd, readable only. Fills in its size. */
 int link_check_segment(int fd, size_t *len);
+
+/* MOVED brings a pidfd, ADOPT a socket that keeps messages apart: anything else is -EBADMSG. */
+int link_check_pidfd(int fd);
+int link_check_channel(int fd);
 
 /* Bells: @foreign between different uids. */
 int link_make_bell(bool foreign, int *mine, int *theirs);

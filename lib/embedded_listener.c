@@ -223,6 +223,11 @@ static void first_message_locked(struct embedded *e, struct listener *listener,
 
 	if (ret == -EAGAIN)
 		return;
+	if (ret == 1 && message.type == LINK_ADOPT) {
+		offer_visitor_locked(e, fds[0], session->peer.uid);
+		session_drop_locked(e, session, 0);
+		return;
+	}
 	if (ret == 1 && message.type != LINK_HELLO) {
 		for (int i = 0; i < LINK_FDS; i++)
 			if (fds[i] >= 0)
@@ -325,7 +330,9 @@ static int welcome_locked(struct embedded *e, struct session *session,
 		session->bell_in = mine;
 		session->datagram_in = datagram;
 		session->bytes_out = segment->len;
-		err = watch_add(e, mine, session->object.handle, WATCH_BELL);
+		err = segment_given(session, segment, 0);
+		if (!err)
+			err = watch_add(e, mine, session->object.handle, WATCH_BELL);
 		if (!err)
 			err = link_send(session->link.fd, LINK_WELCOME, 0, fds, LINK_FDS);
 		if (datagram)

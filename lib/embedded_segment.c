@@ -120,8 +120,16 @@ void embedded_segment_destroy(struct provider *pv, struct pv_segment *segment)
 
 	pthread_mutex_lock(&e->lock);
 	object = object_find_locked(e, segment->handle, OBJECT_SEGMENT);
-	if (object)
+	if (object) {
+		struct segment *s = container_of(object, struct segment, object);
+
+		/* A successor's view, which it did not come to own. */
+		if (!s->addr) {
+			s->addr = segment->addr;
+			s->len = segment->len;
+		}
 		object_remove_locked(e, object);
+	}
 	pthread_mutex_unlock(&e->lock);
 	*segment = (struct pv_segment){ 0 };
 }
@@ -138,6 +146,23 @@ struct segment *segment_get(struct embedded *e, uint32_t handle)
 	return object ? container_of(object, struct segment, object) : NULL;
 }
 
+int segment_given(struct session *session, const struct segment *segment, uint32_t slot)
+{
+	struct given *given = session->given;
+
+	if (session->nr_given == session->max_given) {
+		unsigned int max = session->max_given ? session->max_given * 2 : 2;
+
+		given = realloc(given, max * sizeof(*given));
+		if (!given)
+			return -ENOMEM;
+		session->given = given;
+		session->max_given = max;
+	}
+	given[session->nr_given++] = (struct given){ slot, segment->object.handle };
+	return 0;
+}
+
 static int send_grant_locked(struct session *session, const struct segment *segment, uint32_t slot)
 {
 	int err;
@@ -145,8 +170,13 @@ static int send_grant_locked(struct session *session, const struct segment *segm
 	/* The peer would end the session for it. */
 	if (segment->len > SESSION_BYTES_MAX - session->bytes_out)
 		return -ENOSPC;
+	err = segment_given(session, segment, slot);
+	if (err)
+		return err;
 	err = link_send(session->link.fd, LINK_GRANT, slot, &segment->fd, 1);
-	if (!err)
+	if (err)
+		session->nr_given--;
+	else
 		session->bytes_out += segment->len;
 	return err;
 }
@@ -179,6 +209,26 @@ int embedded_segment_grant(struct provider *pv, uint32_t session,
 	return err;
 }
 
+/* Its descriptor is kept if there is memory to remember it. */
+static void keep_taken(struct session *session, struct grant *grant)
+{
+	struct grant *taken;
+
+	if (session->nr_taken == session->max_taken) {
+		unsigned int max = session->max_taken ? session->max_taken * 2 : 2;
+
+		taken = realloc(session->taken, max * sizeof(*taken));
+		if (!taken) {
+			session->stuck = true;
+			close(grant->fd);
+			return;
+		}
+		session->taken = taken;
+		session->max_taken = max;
+	}
+	session->taken[session->nr_taken++] = *grant;
+}
+
 /* Takes the grant of a slot. */
 static int take_grant_locked(struct session *session, uint32_t slot, struct pv_mapping *mapping)
 {
@@ -186,6 +236,8 @@ static int take_grant_locked(struct session *session, uint32_t slot, struct pv_m
 		if (session->grants[i].slot != slot)
 			continue;
 		*mapping = session->grants[i].mapping;
+		if (session->grants[i].fd >= 0)
+			keep_taken(session, &session->grants[i]);
 		session->grants[i] = session->grants[--session->nr_grants];
 		return 0;
 	}
@@ -236,9 +288,33 @@ int segment_map(int fd, size_t max, struct pv_mapping *mapping)
 	return 0;
 }
 
+/* Who keeps the descriptor keeps the memory. */
+static void forget_taken_locked(const struct embedded *e, const void *addr)
+{
+	for (unsigned int i = 0; i < e->table_size; i++) {
+		struct object *object = e->table[i];
+		struct session *s;
+
+		if (!object || object->kind != OBJECT_SESSION)
+			continue;
+		s = container_of(object, struct session, object);
+		for (unsigned int at = 0; at < s->nr_taken; at++) {
+			if (s->taken[at].mapping.addr != addr)
+				continue;
+			close(s->taken[at].fd);
+			s->taken[at] = s->taken[--s->nr_taken];
+			return;
+		}
+	}
+}
+
 void embedded_segment_unmap(struct provider *pv, struct pv_mapping *mapping)
 {
-	(void)pv;
+	struct embedded *e = embedded(pv);
+
+	pthread_mutex_lock(&e->lock);
+	forget_taken_locked(e, mapping->addr);
+	pthread_mutex_unlock(&e->lock);
 	munmap((void *)(uintptr_t)mapping->addr, mapping->len);
 	*mapping = (struct pv_mapping){ 0 };
 }

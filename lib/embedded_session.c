@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* Sessions of the embedded provider: what comes out of the socket, and how a peer's end is told. */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -73,13 +75,30 @@ void session_free(struct session *session)
 		close(session->bell_out);
 	if (session->pidfd >= 0)
 		close(session->pidfd);
-	for (unsigned int i = 0; i < session->nr_grants; i++)
-		embedded_segment_unmap(NULL, &session->grants[i].mapping);
+	for (unsigned int i = 0; i < session->nr_grants; i++) {
+		const struct grant *grant = &session->grants[i];
+
+		if (grant->mapping.addr)
+			munmap((void *)(uintptr_t)grant->mapping.addr, grant->mapping.len);
+		if (grant->fd >= 0)
+			close(grant->fd);
+	}
+	/* What was taken is unmapped by who took it. */
+	for (unsigned int i = 0; i < session->nr_taken; i++)
+		close(session->taken[i].fd);
 	free(session->grants);
+	free(session->taken);
+	free(session->given);
 	free(session);
 }
 
-static int watch_session(struct embedded *e, struct session *session)
+void session_forget(struct session *session)
+{
+	for (unsigned int i = 0; i < session->nr_grants; i++)
+		session->grants[i].mapping.addr = NULL;
+}
+
+int session_watch(struct embedded *e, struct session *session)
 {
 	uint32_t handle = session->object.handle;
 	int err;
@@ -92,6 +111,15 @@ static int watch_session(struct embedded *e, struct session *session)
 	return err;
 }
 
+void session_unwatch(struct embedded *e, struct session *session)
+{
+	watch_del(e, session->link.fd);
+	if (session->bell_in >= 0)
+		watch_del(e, session->bell_in);
+	if (session->pidfd >= 0)
+		watch_del(e, session->pidfd);
+}
+
 /* Edge-triggered entries tell at once what is there already: no bell of before is lost. */
 int session_add_locked(struct embedded *e, struct session *session)
 {
@@ -99,14 +127,12 @@ int session_add_locked(struct embedded *e, struct session *session)
 
 	if (err)
 		return err;
-	err = watch_session(e, session);
+	err = session_watch(e, session);
 	if (!err)
 		return 0;
 	/* One more reference: the caller still has the session, and frees it. */
 	atomic_fetch_add_explicit(&session->object.refs, 1, memory_order_relaxed);
-	watch_del(e, session->link.fd);
-	if (session->bell_in >= 0)
-		watch_del(e, session->bell_in);
+	session_unwatch(e, session);
 	object_remove_locked(e, &session->object);
 	return err;
 }
@@ -128,64 +154,78 @@ static void leave_listener_locked(struct embedded *e, struct session *session)
 static void remove_locked(struct embedded *e, struct session *session)
 {
 	leave_listener_locked(e, session);
-	watch_del(e, session->link.fd);
-	if (session->bell_in >= 0)
-		watch_del(e, session->bell_in);
-	if (session->pidfd >= 0)
-		watch_del(e, session->pidfd);
+	session_unwatch(e, session);
 	object_remove_locked(e, &session->object);
 }
 
 void session_drop_locked(struct embedded *e, struct session *session, uint32_t reason)
 {
-	link_send(session->link.fd, LINK_BYE, reason, NULL, 0);
+	if (!e->quiet)
+		link_send(session->link.fd, LINK_BYE, reason, NULL, 0);
 	remove_locked(e, session);
 }
 
 void session_refuse_locked(struct embedded *e, struct session *session, int error)
 {
-	link_send(session->link.fd, LINK_REFUSE, (uint32_t)-error, NULL, 0);
+	if (!e->quiet)
+		link_send(session->link.fd, LINK_REFUSE, (uint32_t)-error, NULL, 0);
 	remove_locked(e, session);
 }
 
 static void end_locked(struct embedded *e, struct session *session, uint32_t cause, bool outside)
 {
-	if (session->ended)
+	if (session->end)
 		return;
-	session->ended = true;
+	session->end = cause;
 	object_raise_locked(e, &session->object, cause, outside);
 }
 
 /* ---- what comes out of the socket -------------------------------------------- */
 
-/*
- * It is mapped at once: a peer may grant many that no frame ever names, and they shall not take
- * this process's descriptors. Closes @fd unless it fails.
- */
-static int keep_grant(struct session *session, uint32_t slot, int fd)
+/* May another descriptor be kept? Not all of this process's for who grants what no frame names. */
+static bool may_keep(const struct session *session)
+{
+	return !session->foreign || session->nr_grants + session->nr_taken < KEPT_FOREIGN;
+}
+
+int session_grant(struct session *session, uint32_t slot, int fd, size_t max)
 {
 	struct pv_mapping mapping;
 	struct grant *grants;
 	int err;
 
-	if (slot >= SHMIPC_SLOTS_MAX || session->slots_seen[slot / 8] & 1U << slot % 8)
-		return -EBADMSG;
 	if (session->nr_grants == session->max_grants) {
-		unsigned int max = session->max_grants ? session->max_grants * 2 : 2;
+		unsigned int more = session->max_grants ? session->max_grants * 2 : 2;
 
-		grants = realloc(session->grants, max * sizeof(*grants));
+		grants = realloc(session->grants, more * sizeof(*grants));
 		if (!grants)
 			return -ENOMEM;
 		session->grants = grants;
-		session->max_grants = max;
+		session->max_grants = more;
 	}
-	err = segment_map(fd, SESSION_BYTES_MAX - session->bytes_in, &mapping);
+	err = segment_map(fd, max, &mapping);
 	if (err)
 		return err;
-	close(fd);
-	session->bytes_in += mapping.len;
+	if (!may_keep(session)) {
+		session->stuck = true;
+		close(fd);
+		fd = -1;
+	}
+	session->grants[session->nr_grants++] = (struct grant){ slot, fd, mapping };
+	return 0;
+}
+
+static int keep_grant(struct session *session, uint32_t slot, int fd)
+{
+	int err;
+
+	if (slot >= SHMIPC_SLOTS_MAX || session->slots_seen[slot / 8] & 1U << slot % 8)
+		return -EBADMSG;
+	err = session_grant(session, slot, fd, SESSION_BYTES_MAX - session->bytes_in);
+	if (err)
+		return err;
+	session->bytes_in += session->grants[session->nr_grants - 1].mapping.len;
 	session->slots_seen[slot / 8] |= (uint8_t)(1U << slot % 8);
-	session->grants[session->nr_grants++] = (struct grant){ slot, mapping };
 	return 0;
 }
 
@@ -205,14 +245,45 @@ int session_take_hello(struct session *session, const int fds[LINK_FDS])
 	return 0;
 }
 
-static int take_message(struct session *session, const struct link_message *message,
-			const int fds[LINK_FDS])
+int session_moved(struct session *session, int pidfd)
+{
+	if (link_check_pidfd(pidfd))
+		return -EBADMSG;
+	if (session->pidfd >= 0)
+		close(session->pidfd);
+	session->pidfd = pidfd;
+	return 0;
+}
+
+static int take_moved_locked(struct embedded *e, struct session *session, int pidfd)
+{
+	int err;
+
+	if (session->pidfd >= 0)
+		watch_del(e, session->pidfd);
+	err = session_moved(session, pidfd);
+	if (err)
+		return err;
+	log_info("the other end of a session with process %d is another process now",
+		 session->peer.pid);
+	/* Without it the end of the socket still tells. */
+	watch_add(e, pidfd, session->object.handle, WATCH_PIDFD);
+	return 0;
+}
+
+static int take_message_locked(struct embedded *e, struct session *session,
+			       const struct link_message *message, const int fds[LINK_FDS])
 {
 	int err;
 
 	switch (message->type) {
 	case LINK_GRANT:
 		err = keep_grant(session, message->value, fds[0]);
+		if (err)
+			close(fds[0]);
+		return err;
+	case LINK_MOVED:
+		err = take_moved_locked(e, session, fds[0]);
 		if (err)
 			close(fds[0]);
 		return err;
@@ -227,7 +298,7 @@ static int take_message(struct session *session, const struct link_message *mess
 }
 
 /* One message. 1: it was kept; else why there is no more, 0 being the end. */
-static int pump_one(struct session *session, uint32_t *slot)
+static int pump_one_locked(struct embedded *e, struct session *session, uint32_t *slot)
 {
 	struct link_message message = { 0 };
 	int fds[LINK_FDS];
@@ -235,8 +306,9 @@ static int pump_one(struct session *session, uint32_t *slot)
 
 	if (ret <= 0)
 		return ret;
-	*slot = message.value;
-	ret = take_message(session, &message, fds);
+	if (message.type == LINK_GRANT)
+		*slot = message.value;
+	ret = take_message_locked(e, session, &message, fds);
 	return ret ? ret : 1;
 }
 
@@ -246,7 +318,7 @@ static void link_ended_locked(struct embedded *e, struct session *session, int w
 		end_locked(e, session, SHMIPC_CAUSE_PEER_CLOSED, outside);
 	} else if (!why) {
 		end_locked(e, session, SHMIPC_CAUSE_PEER_DIED, outside);
-	} else if (!session->ended) {
+	} else if (!session->end) {
 		log_limited(LOG_LEVEL_WARN,
 			    "process %d (uid %u) sent a malformed message, or there was "
 			    "no descriptor left for what came with it: its session ends",
@@ -265,13 +337,13 @@ void session_pump_locked(struct embedded *e, struct session *session, bool outsi
 		listener_guest_spoke_locked(e, session, outside);
 		return;
 	}
-	if (session->ended && !session->dead && want < 0)
+	if (session->end && !session->dead && want < 0)
 		return;
 	for (;;) {
 		if (session->nr_grants >= most)
 			return;
-		slot = 0;
-		ret = pump_one(session, &slot);
+		slot = SHMIPC_SLOTS_MAX;
+		ret = pump_one_locked(e, session, &slot);
 		if (ret == -EAGAIN)
 			return;
 		if (ret != 1) {
@@ -284,6 +356,13 @@ void session_pump_locked(struct embedded *e, struct session *session, bool outsi
 	}
 }
 
+static bool process_ended(int pidfd)
+{
+	struct pollfd end = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&end, 1, 0) == 1;
+}
+
 void session_died_locked(struct embedded *e, struct session *session)
 {
 	if (session->state != SESSION_LIVE) {
@@ -293,7 +372,10 @@ void session_died_locked(struct embedded *e, struct session *session)
 	/* A peer that closed and then ended said BYE before: that stands. */
 	session->dead = true;
 	session_pump_locked(e, session, false, -1);
-	end_locked(e, session, SHMIPC_CAUSE_PEER_DIED, false);
+	/* Or it said that it is another process from now on. */
+	session->dead = session->pidfd >= 0 && process_ended(session->pidfd);
+	if (session->dead)
+		end_locked(e, session, SHMIPC_CAUSE_PEER_DIED, false);
 }
 
 void session_rang_locked(struct embedded *e, struct session *session)

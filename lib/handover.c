@@ -8,7 +8,6 @@
  * the segments between two calls (recover.h).
  */
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 #include "error.h"
@@ -20,8 +19,8 @@
 
 int handover_unsupported(void)
 {
-	return error_set(-EOPNOTSUPP, "handing an endpoint over needs the shmipc module, which "
-			 "keeps it while it moves: load it, and use SHMIPC_PROVIDER=kernel");
+	return error_set(-EOPNOTSUPP, "this provider can't hand an endpoint over: use "
+			 "SHMIPC_PROVIDER=kernel or embedded");
 }
 
 void offer_end(struct shmipc_endpoint *ep)
@@ -36,13 +35,6 @@ void offer_end(struct shmipc_endpoint *ep)
 	ep->pv->ops->drop(ep->pv, offer->handle, 0);
 	if (offer->blob.addr)
 		ep->pv->ops->segment_destroy(ep->pv, &offer->blob);
-}
-
-static bool offer_over(const struct offer *offer)
-{
-	struct pollfd over = { .fd = offer->fd };
-
-	return poll(&over, 1, 0) > 0 && over.revents & POLLHUP;
 }
 
 static int check_options(const struct shmipc_offer_options *options)
@@ -72,7 +64,7 @@ int shmipc_offer(struct shmipc_endpoint *ep, const struct shmipc_offer_options *
 	err = check_options(options);
 	if (err)
 		return err;
-	if (offer->open && offer_over(offer))
+	if (offer->open && ep->pv->ops->handover->over(ep->pv, offer->fd))
 		offer_end(ep);
 	if (offer->open)
 		return error_set(-EBUSY, "the endpoint is offered already");

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "clock.h"
 #include "error.h"
 #include "provider_kernel.h"
 
@@ -36,6 +37,14 @@ static int kernel_offer(struct provider *pv, struct pv_offer *offer)
 	offer->handle = req.out_handle;
 	offer->fd = req.out_fd;
 	return 0;
+}
+
+static bool kernel_over(struct provider *pv, int fd)
+{
+	struct pollfd over = { .fd = fd };
+
+	(void)pv;
+	return poll(&over, 1, 0) > 0 && over.revents & POLLHUP;
 }
 
 /* The successor sets its own, and one name has room for one. */
@@ -137,6 +146,28 @@ static int kernel_adopt(struct provider *by, const char *name, int fd, struct pr
 	return err;
 }
 
+static int kernel_pause(struct provider *pv, int64_t timeout_ns)
+{
+	struct pollfd pause = { .fd = pv->fd, .events = POLLIN };
+	struct budget budget = budget_start(timeout_ns);
+
+	for (;;) {
+		int64_t left = budget_left(&budget);
+		struct timespec ts = { left / 1000000000, left % 1000000000 };
+		int n = ppoll(&pause, 1, left < 0 ? NULL : &ts, NULL);
+
+		if (n > 0 && pause.revents & POLLHUP)
+			return error_set(-ECANCELED, "the offer ended before the other program "
+					 "stopped: by its timeout, or because that program ended");
+		if (n > 0)
+			return 0;
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (!n)
+			return error_set(-ETIMEDOUT, "the other program did not stop in time");
+	}
+}
+
 static int kernel_list(struct provider *pv, uint32_t session, struct pv_list *list)
 {
 	struct shmipc_list req = {
@@ -212,8 +243,10 @@ static int kernel_watch(struct provider *pv, uint32_t handle, const char *name, 
 
 const struct handover_ops kernel_handover = {
 	.offer = kernel_offer,
+	.over = kernel_over,
 	.yield = kernel_yield,
 	.adopt = kernel_adopt,
+	.pause = kernel_pause,
 	.list = kernel_list,
 	.view = kernel_view,
 	.commit = kernel_commit,

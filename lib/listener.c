@@ -5,7 +5,6 @@
 #include <string.h>
 #include "clock.h"
 #include "error.h"
-#include "handover.h"
 #include "log.h"
 #include "session.h"
 
@@ -114,8 +113,6 @@ int shmipc_listen(struct shmipc_endpoint *ep, const char *name,
 	if (endpoint_foreign(ep))
 		return endpoint_refusal(ep);
 	err = options_resolve(&opt, options);
-	if (!err && opt.orphan_ms && !ep->pv->ops->handover)
-		err = handover_unsupported();
 	if (err)
 		return err;
 	listener = listener_new(ep, &opt);

@@ -141,6 +141,8 @@ struct pv_list {
 /* An endpoint passes to another process: docs/handover.md. NULL in provider_ops where it can't. */
 struct handover_ops {
 	int (*offer)(struct provider *pv, struct pv_offer *offer);
+	/* Is the offer of which @fd is over? */
+	bool (*over)(struct provider *pv, int fd);
 	/*
 	 * Stops, and waits for the end of the offer of which @fd is. 0: handed over; -ECANCELED it
 	 * goes on here, and the offer is over; -EAGAIN nobody has adopted; others: it goes on here.
@@ -149,6 +151,8 @@ struct handover_ops {
 
 	/* By @name, or with NULL by the offer @fd. @pv serves what follows alone until commit. */
 	int (*adopt)(struct provider *by, const char *name, int fd, struct provider **pv);
+	/* Waits until the holder has stopped. -ECANCELED: it will not; -ETIMEDOUT. */
+	int (*pause)(struct provider *pv, int64_t timeout_ns);
 	int (*list)(struct provider *pv, uint32_t session, struct pv_list *list);
 	int (*view)(struct provider *pv, uint64_t offset, size_t len, struct pv_mapping *mapping);
 	int (*commit)(struct provider *pv);

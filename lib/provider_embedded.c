@@ -46,6 +46,16 @@ static int grow_table(struct embedded *e)
 	return 0;
 }
 
+static void put_in(struct embedded *e, struct object *object, enum object_kind kind,
+		   uint32_t handle)
+{
+	object->kind = kind;
+	object->handle = handle;
+	list_init(&object->ready);
+	atomic_init(&object->refs, 1);
+	e->table[(handle & 0xffff) - 1] = object;
+}
+
 int object_add_locked(struct embedded *e, struct object *object, enum object_kind kind)
 {
 	unsigned int i, at = 0;
@@ -65,12 +75,23 @@ int object_add_locked(struct embedded *e, struct object *object, enum object_kin
 	e->next_index = (at + 1) % e->table_size;
 	/* The upper half changes each time, so that an index is not the same handle again soon. */
 	e->generation++;
-	object->kind = kind;
-	object->handle = (uint32_t)e->generation << 16 | (at + 1);
-	list_init(&object->ready);
-	atomic_init(&object->refs, 1);
-	e->table[at] = object;
+	put_in(e, object, kind, (uint32_t)e->generation << 16 | (at + 1));
 	return 0;
+}
+
+int object_place_locked(struct embedded *e, struct object *object, enum object_kind kind,
+			uint32_t handle)
+{
+	unsigned int at = (handle & 0xffff) - 1;
+	int err = 0;
+
+	while (!err && at >= e->table_size)
+		err = at < TABLE_MAX ? grow_table(e) : -EBADMSG;
+	if (!err && e->table[at])
+		err = -EBADMSG;
+	if (!err)
+		put_in(e, object, kind, handle);
+	return err;
 }
 
 struct object *object_find_locked(struct embedded *e, uint32_t handle, enum object_kind kind)
@@ -94,6 +115,9 @@ void object_put(struct object *object)
 		break;
 	case OBJECT_SESSION:
 		session_free(container_of(object, struct session, object));
+		break;
+	case OBJECT_OFFER:
+		offer_free(container_of(object, struct embedded_offer, object));
 		break;
 	}
 }
@@ -171,6 +195,12 @@ static void handle_event_locked(struct embedded *e, uint64_t data)
 
 	if (what == WATCH_KICK)
 		return;
+	if (what == WATCH_OFFER) {
+		object = object_find_locked(e, handle, OBJECT_OFFER);
+		if (object)
+			offer_pump_locked(e, container_of(object, struct embedded_offer, object));
+		return;
+	}
 	if (what == WATCH_LISTENER) {
 		object = object_find_locked(e, handle, OBJECT_LISTENER);
 		if (object)
@@ -302,6 +332,7 @@ static int embedded_open(struct provider **pv)
 	if (!e)
 		return error_set(-ENOMEM, "no memory for an endpoint");
 	e->base.ops = &provider_embedded;
+	held_init(&e->predecessor, -1);
 	err = open_fds(e);
 	if (err) {
 		close(e->base.fd);
@@ -323,6 +354,8 @@ static void drop_locked(struct embedded *e, struct object *object, uint32_t reas
 		listener_drop_locked(e, container_of(object, struct listener, object));
 	else if (object->kind == OBJECT_SESSION)
 		session_drop_locked(e, container_of(object, struct session, object), reason);
+	else if (object->kind == OBJECT_OFFER)
+		offer_drop_locked(e, container_of(object, struct embedded_offer, object));
 	else
 		object_remove_locked(e, object);
 }
@@ -330,12 +363,12 @@ static void drop_locked(struct embedded *e, struct object *object, uint32_t reas
 static void embedded_drop(struct provider *pv, uint32_t handle, uint32_t reason)
 {
 	struct embedded *e = embedded(pv);
-	struct object *object;
+	struct object *object = NULL;
+	enum object_kind kind;
 
 	pthread_mutex_lock(&e->lock);
-	object = object_find_locked(e, handle, OBJECT_SESSION);
-	if (!object)
-		object = object_find_locked(e, handle, OBJECT_LISTENER);
+	for (kind = OBJECT_SEGMENT; kind <= OBJECT_OFFER && !object; kind++)
+		object = object_find_locked(e, handle, kind);
 	if (object)
 		drop_locked(e, object, reason);
 	pthread_mutex_unlock(&e->lock);
@@ -362,10 +395,11 @@ static void embedded_close(struct provider *pv, bool in_child)
 		if (object->kind == OBJECT_SEGMENT)
 			container_of(object, struct segment, object)->addr = NULL;
 		if (object->kind == OBJECT_SESSION)
-			container_of(object, struct session, object)->nr_grants = 0;
+			session_forget(container_of(object, struct session, object));
 		atomic_store_explicit(&object->refs, 1, memory_order_relaxed);
 		object_put(object);
 	}
+	held_close(&e->predecessor);
 	close(e->kick);
 	close(e->base.fd);
 	if (!in_child)
@@ -389,4 +423,5 @@ const struct provider_ops provider_embedded = {
 	.sync = embedded_sync,
 	.kick = embedded_kick,
 	.drop = embedded_drop,
+	.handover = &embedded_handover,
 };

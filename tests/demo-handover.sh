@@ -3,8 +3,8 @@
 #
 # A server is upgraded and killed again and again while its clients ask and count, shown and checked
 # in less than a minute. The last line has the counts; examples/hot_restart.c tells what the pause is.
-# With the provider that this machine has; SHMIPC_PROVIDER forces one. One that can't says so, and
-# that fails the demo.
+# With the provider that this machine has; SHMIPC_PROVIDER forces one. Without the module there are
+# no kills, and the server says why.
 #
 # SHMIPC_DEMO_EVENTS: so many upgrades, and as many kills.
 set -euo pipefail

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
  * What a program leaves that it had not taken up itself, successors that die as well, and strangers.
- * The test is the client; servers are its children. Over the module alone: the embedded provider has
- * no orphans.
+ * The test is the client; servers are its children. The embedded provider has no orphans.
  */
 #include "pair.h"
 
+#include <poll.h>
 #include <signal.h>
 
 #define SECOND	((int64_t)1000000000)
@@ -65,7 +65,7 @@ static void accepts_one(struct pair *p, void *arg)
 	struct shmipc_stream *st;
 
 	check_eq(shmipc_open(&ep, 0), 0);
-	check_eq(shmipc_listen(ep, plan->name, &orphan, &listener), 0);
+	check_eq(shmipc_listen(ep, plan->name, plan->crash ? &orphan : NULL, &listener), 0);
 	pair_tell(p);
 	check_eq(shmipc_accept(listener, &session, LIMIT), 0);
 	check_eq(shmipc_stream_accept(session, &st, LIMIT), 0);
@@ -341,18 +341,151 @@ static void test_stranger(void **state)
 	pair_end(&p[1]);
 }
 
+/* ---- the embedded provider alone ---------------------------------------------- */
+
+/* Who comes while an endpoint moves waits for the successor, and does not mind that the old one ends. */
+static void connector(struct pair *p, void *arg)
+{
+	struct plan *plan = arg;
+	struct shmipc_session *session;
+	struct shmipc_endpoint *ep;
+	struct shmipc_stream *st;
+
+	check_eq(shmipc_open(&ep, 0), 0);
+	pair_tell(p);
+	check_eq(shmipc_connect(ep, plan->name, NULL, &session, LIMIT), 0);
+	check_eq(shmipc_stream_open(session, &st), 0);
+	send_text(st, "hello");
+	expect_text(st, "served");
+	shmipc_close(ep);
+}
+
+static void offers_one(struct pair *p, void *arg)
+{
+	struct plan *plan = arg;
+	struct shmipc_listener *listener;
+	struct shmipc_endpoint *ep;
+
+	check_eq(shmipc_open(&ep, 0), 0);
+	check_eq(shmipc_listen(ep, plan->name, NULL, &listener), 0);
+	pair_tell(p);
+	pair_hear(p);
+	leave(p, ep, false);
+}
+
+/* One was seen by the old server, one lies in its socket, one comes later. */
+static void test_connecting(void **state)
+{
+	struct shmipc_listener *listener = NULL;
+	struct shmipc_adopted item;
+	struct shmipc_endpoint *ep;
+	struct plan plan = { 0 };
+	struct pair server, client[3];
+	struct shmipc_session *session;
+	struct shmipc_stream *st;
+
+	(void)state;
+	pair_unique(plan.name);
+	pair_fork(&server, offers_one, &plan);
+	pair_hear(&server);
+	for (int i = 0; i < 2; i++) {
+		pair_fork(&client[i], connector, &plan);
+		pair_hear(&client[i]);
+	}
+	pair_tell(&server);
+	pair_hear(&server);
+	check_eq(shmipc_adopt(plan.name, -1, NULL, &ep, LIMIT), 0);
+	while (shmipc_adopted_next(ep, &item))
+		if (item.type == SHMIPC_ADOPTED_LISTENER)
+			listener = item.object;
+	check(listener);
+	/* The server has ended before anybody was accepted. */
+	pair_wait(&server);
+	pair_close(&server);
+	pair_fork(&client[2], connector, &plan);
+	pair_hear(&client[2]);
+	for (int i = 0; i < 3; i++) {
+		check_eq(shmipc_accept(listener, &session, LIMIT), 0);
+		check_eq(shmipc_stream_accept(session, &st, LIMIT), 0);
+		expect_text(st, "hello");
+		send_text(st, "served");
+	}
+	for (int i = 0; i < 3; i++)
+		pair_end(&client[i]);
+	shmipc_close(ep);
+}
+
+struct visit {
+	const char *name;
+	int want;
+	uid_t uid;
+};
+
+static void visitor(struct pair *p, void *arg)
+{
+	const struct visit *visit = arg;
+	struct shmipc_endpoint *ep;
+
+	if (visit->uid != geteuid())
+		check_eq(setresuid(visit->uid, visit->uid, visit->uid), 0);
+	check_eq(shmipc_adopt(visit->name, -1, NULL, &ep, LIMIT), visit->want);
+	pair_tell(p);
+}
+
+/* The owner answers in its calls. */
+static void refused_from_outside(struct pair *p, const struct plan *plan, struct shmipc_endpoint *ep,
+				 int want, uid_t uid)
+{
+	struct visit visit = { plan->name, want, uid };
+	struct shmipc_event event;
+
+	pair_fork(p, visitor, &visit);
+	while (!poll(&(struct pollfd){ .fd = p->wire, .events = POLLIN }, 1, 0))
+		check_eq(shmipc_wait(ep, &event, 1, 10 * MS), 0);
+	pair_hear(p);
+	pair_end(p);
+}
+
+/* A name alone gives nobody anything. */
+static void test_strange_names(void **state)
+{
+	struct shmipc_offer_options by_fd = { .size = sizeof(by_fd), .timeout_ns = 30 * SECOND };
+	struct shmipc_listener *listener;
+	struct shmipc_endpoint *ep, *next;
+	struct plan plan = { 0 };
+	struct pair p;
+	int fd;
+
+	(void)state;
+	pair_unique(plan.name);
+	check_eq(shmipc_adopt("org.shmipc.no-such-name", -1, NULL, &next, LIMIT), -ENOENT);
+	check_eq(shmipc_open(&ep, 0), 0);
+	check_eq(shmipc_listen(ep, plan.name, NULL, &listener), 0);
+	refused_from_outside(&p, &plan, ep, -EBUSY, geteuid());
+	check_eq(shmipc_offer(ep, &by_fd, &fd), 0);
+	refused_from_outside(&p, &plan, ep, -EACCES, geteuid());
+	check_eq(shmipc_offer_cancel(ep), 0);
+	check_eq(shmipc_offer(ep, &by_name, &fd), 0);
+	if (!geteuid())
+		refused_from_outside(&p, &plan, ep, -EACCES, NOBODY);
+	check_eq(shmipc_yield(ep, NULL, 0), -EAGAIN);
+	shmipc_close(ep);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
+	const struct CMUnitTest kernel[] = {
 		pair_test(test_not_accepted),
 		pair_test(test_not_accepted_crash),
 		pair_test(test_successors_die),
 		pair_test(test_stranger),
 	};
+	const struct CMUnitTest embedded[] = {
+		pair_test(test_not_accepted),
+		pair_test(test_connecting),
+		pair_test(test_strange_names),
+	};
 
-	if (!pair_is_kernel()) {
-		puts("skip: over the module alone");
-		return 77;
-	}
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return pair_is_kernel() ? cmocka_run_group_tests(kernel, NULL, NULL) :
+				  cmocka_run_group_tests(embedded, NULL, NULL);
 }

@@ -226,8 +226,8 @@ struct shmipc_options {
 #define SHMIPC_EXPECT_UID	(1U << 0)
 /*
  * Nobody can map this side's memory writable again, not even a process of the same uid, which could
- * open an embedded segment anew through /proc. It gives up handover: a successor couldn't either.
- * With the kernel provider that holds without it, and it changes nothing.
+ * open an embedded segment anew through /proc. It gives up handover: a successor couldn't either, and
+ * shmipc_yield() answers -EOPNOTSUPP. With the kernel provider that holds without it, and it changes nothing.
  */
 #define SHMIPC_SEALED		(1U << 1)
 /*
@@ -741,7 +741,8 @@ int shmipc_buf_take(struct shmipc_stream *stream, struct shmipc_message *message
 
 /*
  * A program hands its endpoint to the next one, with its names and all that is in its sessions.
- * Peers notice a pause. It needs the kernel provider; the peers need nothing.
+ * Peers notice a pause, and need nothing for it. With the embedded provider too, among processes of
+ * one uid; but what a program leaves that dies (orphan_ms) only the kernel provider keeps.
  *
  *	old program			new program
  *	shmipc_offer()
@@ -770,7 +771,8 @@ struct shmipc_offer_options {
 
 /*
  * A process of the same euid may adopt, by any name that the endpoint listens on or by the fd.
- * Without, whoever has the fd may, and no other.
+ * Without, whoever has the fd may, and no other; with the embedded provider it must be of the same
+ * euid as well.
  */
 #define SHMIPC_OFFER_BY_NAME	(1U << 0)
 
@@ -786,6 +788,9 @@ struct shmipc_offer_options {
  * POLLIN; then call shmipc_yield(). @fd polls POLLHUP when the offer is over: then, and when a
  * successor dies or gives up, all is as before, and one may offer again. One thread at a time may
  * call this, shmipc_offer_cancel(), shmipc_yield() or shmipc_close() on an endpoint.
+ *
+ * With the embedded provider it is the calls on this endpoint that let a successor in, and that see
+ * the time pass: wait with shmipc_wait() or on shmipc_fd(), not on @fd alone.
  *
  * Return: 0; -EOPNOTSUPP the provider, or an old module, can't; -EBUSY it is offered already;
  * -EINVAL an option; -EDQUOT, -ENOSPC, -ENOMEM memory for the state; -EMFILE, -ENFILE no descriptor
@@ -823,7 +828,7 @@ int shmipc_offer_cancel(struct shmipc_endpoint *ep);
  * Return: 0 handed over; -EAGAIN nobody has adopted yet; -ECANCELED the offer is over: the
  * successor died or gave up, or the time passed; -EBUSY a message is held, a reservation is out, or
  * another thread waits; -EMSGSIZE the state is too long; -ENOENT nothing is offered; -EDQUOT what was made since the
- * successor adopted is over a cap of its user; -ESTALE.
+ * successor adopted is over a cap of its user; -EOPNOTSUPP embedded, and SHMIPC_SEALED; -ESTALE.
  */
 int shmipc_yield(struct shmipc_endpoint *ep, const void *state, size_t len);
 
