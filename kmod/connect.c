@@ -159,8 +159,11 @@ static int connect_finish(struct shmipc_call *call, struct shmipc_session *s)
 	err = connect_wait(s, arg->timeout_ns);
 	if (err && shmipc_attachment_status(call->att) == -ESTALE)
 		err = -ESTALE;
-	if (!err)
+	if (!err) {
+		/* Perhaps not who had the name then: it was handed over, or has a home. */
+		shmipc_endpoint_describe(s->side[1].obj.ep, &arg->out_peer);
 		err = shmipc_call_respond(call);
+	}
 	if (err && connect_take(call->att, &side->obj)) {
 		shmipc_side_close(side, SHMIPC_CLOSE_REVOKE, 0, false);
 		shmipc_object_put(&side->obj);

@@ -173,9 +173,10 @@ static void endpoint_die(struct work_struct *work)
 	shmipc_endpoint_put(ep);
 }
 
-void shmipc_endpoint_describe(struct shmipc_endpoint *ep, struct shmipc_peer *peer)
+bool shmipc_endpoint_describe(struct shmipc_endpoint *ep, struct shmipc_peer *peer)
 {
 	struct user_namespace *ns = current_user_ns();
+	bool paused;
 
 	/* The number may be another process's by now, when ours is gone and its memory lives on. */
 	rcu_read_lock();
@@ -186,9 +187,12 @@ void shmipc_endpoint_describe(struct shmipc_endpoint *ep, struct shmipc_peer *pe
 		peer->pid = pid_vnr(ep->att->pid);
 	else
 		peer->pid = 0;
+	peer->generation = ep->generation;
+	/* Also from a loss to what follows from it, and in the middle of a COMMIT. */
+	paused = (!ep->att || ep->att->hold != SHMIPC_HOLD_ACTIVE) && !shmipc_endpoint_ending(ep);
 	spin_unlock(&ep->ready_lock);
 	rcu_read_unlock();
-	peer->__reserved = 0;
+	return paused;
 }
 
 static const char *state_name(const struct shmipc_attachment *att)

@@ -96,6 +96,7 @@ enum shmipc_ending {
  * @ref: attachments, objects, views, works under way
  * @ending: enum shmipc_ending, leaves NOT once (written under @ready_lock)
  * @cred: of the open that it is held by (written under @lock and @ready_lock)
+ * @generation: COMMITs until now (like @cred)
  * @user: of cred->euid (like @cred)
  * @lock: see main.h
  * @dead: nothing is published any more (protected by @lock)
@@ -125,6 +126,7 @@ struct shmipc_endpoint {
 	struct kref ref;
 	atomic_t ending;
 	const struct cred *cred;
+	u32 generation;
 	struct shmipc_user *user;
 
 	struct mutex lock;
@@ -182,8 +184,8 @@ void shmipc_endpoint_end_locked(struct shmipc_endpoint *ep, enum shmipc_ending h
 kuid_t shmipc_endpoint_uid(struct shmipc_endpoint *ep);
 /* Takes the pages at @start (0, 0: all) out of every mapping that there is of this endpoint. */
 void shmipc_endpoint_zap(struct shmipc_endpoint *ep, unsigned long start, unsigned long npages);
-/* What a peer may know, translated for current. */
-void shmipc_endpoint_describe(struct shmipc_endpoint *ep, struct shmipc_peer *peer);
+/* What a peer may know, translated for current. True: nobody goes on with it just now. */
+bool shmipc_endpoint_describe(struct shmipc_endpoint *ep, struct shmipc_peer *peer);
 
 /* For fdinfo. */
 void shmipc_attachment_show(struct shmipc_attachment *att, struct seq_file *m);

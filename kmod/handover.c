@@ -22,6 +22,7 @@
 static void adoption_over_locked(struct shmipc_endpoint *ep)
 {
 	struct shmipc_attachment *next = ep->next;
+	bool thaws;
 
 	lockdep_assert_held(&ep->lock);
 	if (!next)
@@ -29,7 +30,8 @@ static void adoption_over_locked(struct shmipc_endpoint *ep)
 	spin_lock(&ep->ready_lock);
 	ep->next = NULL;
 	shmipc_attachment_gone_locked(next, SHMIPC_STATE_DEAD);
-	if (ep->att && ep->att->hold == SHMIPC_HOLD_YIELDED)
+	thaws = ep->att && ep->att->hold == SHMIPC_HOLD_YIELDED;
+	if (thaws)
 		WRITE_ONCE(ep->att->hold, SHMIPC_HOLD_ACTIVE);
 	spin_unlock(&ep->ready_lock);
 	shmipc_attachment_revoke(next);
@@ -40,6 +42,8 @@ static void adoption_over_locked(struct shmipc_endpoint *ep)
 	shmipc_attachment_put(next);
 	/* What came in the pause. */
 	shmipc_ready_pass_on(ep);
+	if (thaws)
+		shmipc_sessions_tell_locked(ep, SHMIPC_CAUSE_PEER_PAUSE);
 }
 
 void shmipc_withdraw_locked(struct shmipc_endpoint *ep)
@@ -334,6 +338,7 @@ static int yield_locked(struct shmipc_attachment *att)
 	if (!err) {
 		wake_up_all(&att->wq);
 		wake_up_all(&ep->next->wq);
+		shmipc_sessions_tell_locked(ep, SHMIPC_CAUSE_PEER_PAUSE);
 	}
 	return err;
 }
@@ -387,18 +392,14 @@ static int commit_begin_locked(struct shmipc_attachment *att, struct shmipc_atta
 	return err;
 }
 
-/* The endpoint's identity is the new file's. */
-static void identity_move_locked(struct shmipc_endpoint *ep, struct shmipc_attachment *att)
+static void charges_move_locked(struct shmipc_endpoint *ep, struct shmipc_attachment *att)
 {
-	const struct cred *cred = get_cred(att->file->f_cred);
 	struct shmipc_user *user = shmipc_user_get(att->user);
 
 	shmipc_recharge_locked(ep, user);
 	spin_lock(&ep->ready_lock);
-	swap(cred, ep->cred);
 	swap(user, ep->user);
 	spin_unlock(&ep->ready_lock);
-	put_cred(cred);
 	shmipc_user_put(user);
 }
 
@@ -413,23 +414,16 @@ static void session_doom_locked(struct shmipc_endpoint *ep, struct shmipc_side *
 	list_add(&side->ready.link, doomed);
 }
 
-static void session_moved_locked(struct shmipc_endpoint *ep, struct shmipc_side *side,
+static void session_moved_locked(struct shmipc_endpoint *ep, struct shmipc_side *side, kuid_t uid,
 				 struct list_head *doomed)
 {
-	struct shmipc_session *s = shmipc_session_of(side);
-	struct shmipc_side *peer = shmipc_side_peer(side);
-
-	if (side->index && shmipc_session_unwanted(s, ep->cred->euid)) {
+	if (side->index && shmipc_session_unwanted(shmipc_session_of(side), uid))
 		session_doom_locked(ep, side, doomed);
-		return;
-	}
-	shmipc_ready_renew(ep, &side->ready, SHMIPC_CAUSE_PEER_CHANGED);
-	/* Pairs with the release when it was accepted: the peer's endpoint is set. */
-	if (smp_load_acquire(&s->state) == SHMIPC_SESSION_LIVE)
-		shmipc_ready_ring(peer->obj.ep, &peer->ready, SHMIPC_CAUSE_PEER_CHANGED, false);
+	else
+		shmipc_ready_renew(ep, &side->ready, SHMIPC_CAUSE_PEER_CHANGED);
 }
 
-static void objects_moved_locked(struct shmipc_endpoint *ep, struct list_head *doomed)
+static void objects_moved_locked(struct shmipc_endpoint *ep, kuid_t uid, struct list_head *doomed)
 {
 	struct shmipc_listener *l;
 	struct shmipc_object *obj;
@@ -443,18 +437,25 @@ static void objects_moved_locked(struct shmipc_endpoint *ep, struct list_head *d
 					   READ_ONCE(l->queued) ? SHMIPC_CAUSE_ACCEPT : 0);
 			break;
 		case SHMIPC_KIND_SESSION:
-			session_moved_locked(ep, shmipc_side_of(obj), doomed);
+			session_moved_locked(ep, shmipc_side_of(obj), uid, doomed);
 			break;
 		}
 		cond_resched();
 	}
 }
 
-/* Nobody can have lost it for good: its ioctl is under way. But its anchor may be gone by now. */
+/*
+ * Nobody can have lost it for good: its ioctl is under way. But its anchor may be gone by now. The
+ * credentials go with it in one step: who looks finds the former holder, or this one.
+ */
 static void commit_attach_locked(struct shmipc_endpoint *ep, struct shmipc_attachment *att)
 {
+	const struct cred *cred = get_cred(att->file->f_cred);
+
 	shmipc_attachment_set_rights(att, SHMIPC_RIGHT_READ | SHMIPC_RIGHT_WRITE);
 	spin_lock(&ep->ready_lock);
+	swap(cred, ep->cred);
+	ep->generation++;
 	ep->att = att;
 	WRITE_ONCE(ep->next, NULL);
 	if (att->hold == SHMIPC_HOLD_ADOPTING) {
@@ -465,18 +466,20 @@ static void commit_attach_locked(struct shmipc_endpoint *ep, struct shmipc_attac
 		smp_store_release(&att->anchor->ready, att->anchor->ready + 1);
 	}
 	spin_unlock(&ep->ready_lock);
+	put_cred(cred);
 }
 
 static void commit_locked(struct shmipc_endpoint *ep, struct shmipc_attachment *att,
 			  struct shmipc_attachment *old, struct list_head *doomed)
 {
 	lockdep_assert_held(&ep->lock);
-	/* In this order: nobody may write, then all that is told about it, then the other may. */
+	/* In this order: nobody may write, all is for the other, it may, peers are told. */
 	if (old)
 		shmipc_attachment_revoke(old);
-	identity_move_locked(ep, att);
-	objects_moved_locked(ep, doomed);
+	charges_move_locked(ep, att);
+	objects_moved_locked(ep, att->file->f_cred->euid, doomed);
 	commit_attach_locked(ep, att);
+	shmipc_sessions_tell_locked(ep, SHMIPC_CAUSE_PEER_CHANGED);
 	shmipc_orphan_end(ep);
 	shmipc_offer_over_locked(ep);
 	shmipc_deadline_arm_locked(ep);

@@ -25,8 +25,9 @@
  * ep->lock, the first one wins.
  *
  * COMMIT: the holder is marked GONE; its rights are taken, and its mappings zapped with one call;
- * charges, cookies, causes; the successor gets the right to write; ep->att is set. What fails,
- * fails before: the successor's user was charged by ADOPT, and what was made after that by YIELD.
+ * charges, cookies, causes; the successor gets the right to write; ep->att is set, and with it who
+ * the endpoint is; peers are told. What fails, fails before: the successor's user was charged by
+ * ADOPT, and what was made after that by YIELD.
  */
 #ifndef _SHMIPC_HANDOVER_H
 #define _SHMIPC_HANDOVER_H

@@ -61,6 +61,7 @@ static void item_session(struct shmipc_item *item, struct shmipc_side *side)
 {
 	struct shmipc_session *s = shmipc_session_of(side);
 	struct shmipc_side *peer = shmipc_side_peer(side);
+	bool paused;
 
 	item->kind = SHMIPC_ITEM_SESSION;
 	if (!side->index)
@@ -77,7 +78,10 @@ static void item_session(struct shmipc_item *item, struct shmipc_side *side)
 	spin_unlock(&s->lock);
 	item->count = count_slots(side) + count_slots(peer);
 	/* Only a listener may be known of who has not accepted; an acceptor's handle tells all. */
-	shmipc_endpoint_describe(READ_ONCE(peer->obj.ep) ?: s->listener->obj.ep, &item->peer);
+	paused = shmipc_endpoint_describe(READ_ONCE(peer->obj.ep) ?: s->listener->obj.ep,
+					  &item->peer);
+	if (paused && !(item->flags & (SHMIPC_ITEM_PENDING | SHMIPC_ITEM_PEER_CLOSED)))
+		item->flags |= SHMIPC_ITEM_PEER_PAUSED;
 }
 
 static void item_of(struct shmipc_item *item, struct shmipc_object *obj)

@@ -129,24 +129,6 @@ int shmipc_orphan_keep_nets_locked(struct shmipc_endpoint *ep)
 
 /* ---- life ---- */
 
-static void tell_peers_locked(struct shmipc_endpoint *ep)
-{
-	struct shmipc_object *obj;
-	struct shmipc_side *peer;
-	unsigned long handle;
-
-	xa_for_each(&ep->handles, handle, obj) {
-		if (obj->kind != SHMIPC_KIND_SESSION)
-			continue;
-		peer = shmipc_side_peer(shmipc_side_of(obj));
-		/* Pairs with the release when it was accepted: the peer's endpoint is set. */
-		if (smp_load_acquire(&shmipc_session_of(peer)->state) == SHMIPC_SESSION_LIVE)
-			shmipc_ready_ring(peer->obj.ep, &peer->ready, SHMIPC_CAUSE_PEER_LOST,
-					  false);
-		cond_resched();
-	}
-}
-
 static void orphan_enter_locked(struct shmipc_endpoint *ep)
 {
 	u64 now = get_jiffies_64();
@@ -189,7 +171,7 @@ void shmipc_orphan_begin_locked(struct shmipc_endpoint *ep)
 	if (!att[1])
 		shmipc_orphan_drop_nets_locked(ep);
 	shmipc_deadline_arm_locked(ep);
-	tell_peers_locked(ep);
+	shmipc_sessions_tell_locked(ep, SHMIPC_CAUSE_PEER_LOST);
 	shmipc_attachment_put(att[0]);
 	if (att[1]) {
 		/* It may COMMIT now. */

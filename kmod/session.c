@@ -234,6 +234,26 @@ void shmipc_session_refuse(struct shmipc_session *s, bool died)
 	shmipc_object_put(&s->side[1].obj);
 }
 
+/* ---- handover ---- */
+
+void shmipc_sessions_tell_locked(struct shmipc_endpoint *ep, u32 cause)
+{
+	struct shmipc_object *obj;
+	struct shmipc_side *peer;
+	unsigned long handle;
+
+	lockdep_assert_held(&ep->lock);
+	xa_for_each(&ep->handles, handle, obj) {
+		if (obj->kind != SHMIPC_KIND_SESSION)
+			continue;
+		peer = shmipc_side_peer(shmipc_side_of(obj));
+		/* Pairs with the release when it was accepted: the peer's endpoint is set. */
+		if (smp_load_acquire(&shmipc_session_of(peer)->state) == SHMIPC_SESSION_LIVE)
+			shmipc_ready_ring(peer->obj.ep, &peer->ready, cause, false);
+		cond_resched();
+	}
+}
+
 /* ---- acceptance ---- */
 
 /* Both grants or none. @view is the acceptor's segment, or NULL. */

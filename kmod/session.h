@@ -100,7 +100,8 @@ struct shmipc_session {
 #define SHMIPC_SESSION_CAUSES	(SHMIPC_CAUSE_USER | SHMIPC_CAUSE_CONNECTED | \
 				 SHMIPC_CAUSE_PEER_CLOSED | SHMIPC_CAUSE_PEER_DIED | \
 				 SHMIPC_CAUSE_PEER_CHANGED | SHMIPC_CAUSE_PEER_LOST | \
-				 SHMIPC_CAUSE_GIVEN | SHMIPC_CAUSE_RETURNED)
+				 SHMIPC_CAUSE_PEER_PAUSE | SHMIPC_CAUSE_GIVEN | \
+				 SHMIPC_CAUSE_RETURNED)
 
 static inline struct shmipc_side *shmipc_side_of(struct shmipc_object *obj)
 {
@@ -136,6 +137,8 @@ void shmipc_side_close(struct shmipc_side *side, u32 flags, u32 reason, bool die
  */
 int shmipc_session_accept_locked(struct shmipc_session *s, struct shmipc_endpoint *home,
 				 struct shmipc_view *view);
+/* Rings the peers of all sessions that @ep has; who did not enable @cause is not woken. */
+void shmipc_sessions_tell_locked(struct shmipc_endpoint *ep, u32 cause);
 /* Ends a PENDING session from the listener's side; takes the reference of side 1. */
 void shmipc_session_refuse(struct shmipc_session *s, bool died);
 

@@ -420,14 +420,14 @@ struct shmipc_bind {
  *
  * @uid: euid when the peer opened /dev/shmipc, in the reader's user namespace
  * @gid: egid likewise
- * @pid: process, in the reader's pid namespace; 0 when it can't be seen there
- * @__reserved: 0
+ * @pid: process, in the reader's pid namespace; 0 when it can't be seen there, or is none
+ * @generation: how often its endpoint was handed over or adopted until now; wraps
  */
 struct shmipc_peer {
 	__u32 uid;
 	__u32 gid;
 	__u32 pid;
-	__u32 __reserved;
+	__u32 generation;
 };
 
 /**
@@ -493,7 +493,7 @@ struct shmipc_accept {
  * @meta: metadata for the acceptor, or 0
  * @meta_len: bytes of it, up to SHMIPC_META_MAX
  * @out_session: the session's handle
- * @out_peer: the listener's endpoint
+ * @out_peer: who accepted; with NONBLOCK the listener's endpoint
  *
  * A blocking CONNECT that fails leaves nothing behind.
  *
@@ -540,6 +540,7 @@ struct shmipc_connect {
 #define SHMIPC_CAUSE_OFFER		(1U << 23)	/* somebody has adopted */
 #define SHMIPC_CAUSE_RETURNED		(1U << 24)	/* a segment that was given came back */
 #define SHMIPC_CAUSE_PEER_LOST		(1U << 25)	/* the peer died, and may be adopted */
+#define SHMIPC_CAUSE_PEER_PAUSE		(1U << 26)	/* the peer has yielded, or goes on */
 
 /**
  * struct shmipc_notify - ring a session's peer
@@ -722,7 +723,7 @@ struct shmipc_adopt {
  * @enabled: causes enabled, until WATCH (LISTENER, SESSION)
  * @count: SEGMENT: grants of it; LISTENER: connections that wait; SESSION: GRANTs and SLOTs
  * @name_len: LISTENER
- * @peer: SESSION: who is at the other end now
+ * @peer: SESSION: who is at the other end now; of an orphan the last holder, without its @pid
  * @name: LISTENER, not terminated
  */
 struct shmipc_item {
@@ -755,6 +756,7 @@ struct shmipc_item {
 #define SHMIPC_ITEM_FROZEN	(1U << 6)	/* SEGMENT: by SEG_FREEZE */
 #define SHMIPC_ITEM_GIVEN	(1U << 7)	/* SEGMENT, GRANT, SLOT: not taken yet */
 #define SHMIPC_ITEM_TAKEN	(1U << 8)	/* SEGMENT: a peer's now; the handle is left */
+#define SHMIPC_ITEM_PEER_PAUSED	(1U << 9)	/* SESSION: the peer has yielded, or is an orphan */
 
 /**
  * struct shmipc_list - what an endpoint has
@@ -769,7 +771,8 @@ struct shmipc_item {
  * @item_size: sizeof(struct shmipc_item)
  * @items: pointer to struct shmipc_item[]
  * @max: room in @items, 1 to SHMIPC_EVENTS_MAX
- * @cursor: in and out: 0 begins; what comes back goes on, 0: that was all
+ * @cursor: in and out: 0 begins; what comes back goes on, 0: that was all. Without @session a
+ *	handle begins there, so that with @max 1 it tells of this one, if it is there
  * @out_nr: items written
  * @out_flags: SHMIPC_LIST_*
  * @out_remaining_ns: until the offer's deadline or the orphan's end; 0 if there is none

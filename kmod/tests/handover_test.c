@@ -136,6 +136,38 @@ static void handover_thaws(struct kunit *test)
 	KUNIT_EXPECT_GT(test, shmipc_test_segment(test, h.p.a, PAGE_SIZE, NULL), 0L);
 }
 
+#define PAUSES(h, generation)	pauses(test, (h), (generation), __LINE__)
+
+/* Does the endpoint pause, as its peers are told? */
+static bool pauses(struct kunit *test, struct handover *h, u32 generation, int line)
+{
+	struct shmipc_peer peer;
+	bool paused = shmipc_endpoint_describe(h->ep, &peer);
+
+	KUNIT_EXPECT_EQ_MSG(test, peer.generation, generation, "line %d", line);
+	return paused;
+}
+
+/* From YIELD to COMMIT, or to the end of the offer; an end is no pause. */
+static void handover_pauses(struct kunit *test)
+{
+	struct handover h;
+
+	handover_adopted(test, &h, "kunit.pauses");
+	KUNIT_EXPECT_FALSE(test, PAUSES(&h, 0));
+	KUNIT_EXPECT_EQ(test, yield_holder(test, &h), 0L);
+	KUNIT_EXPECT_TRUE(test, PAUSES(&h, 0));
+	shmipc_test_release(test, h.offer);
+	KUNIT_EXPECT_FALSE(test, PAUSES(&h, 0));
+	offer(test, &h, 0);
+	KUNIT_ASSERT_EQ(test, adopt(test, h.by, h.offer, NULL, &h.next), 0L);
+	KUNIT_EXPECT_EQ(test, yield_holder(test, &h), 0L);
+	KUNIT_EXPECT_EQ(test, commit(test, h.next), 0L);
+	KUNIT_EXPECT_FALSE(test, PAUSES(&h, 1));
+	KUNIT_EXPECT_EQ(test, shmipc_test_close(test, h.next, 0, 0), 0L);
+	KUNIT_EXPECT_FALSE(test, PAUSES(&h, 1));
+}
+
 /* What a request under way publishes comes before YIELD, or not at all. */
 static void handover_publishes_nothing(struct kunit *test)
 {
@@ -376,6 +408,7 @@ static void handover_orphan(struct kunit *test)
 	shmipc_test_release(test, h.p.a);
 	KUNIT_EXPECT_TRUE(test, h.ep->orphan.is);
 	KUNIT_EXPECT_NULL(test, h.ep->att);
+	KUNIT_EXPECT_TRUE(test, PAUSES(&h, 0));
 	KUNIT_EXPECT_FALSE(test, l->keeps_net);
 	KUNIT_EXPECT_TRUE(test, delayed_work_pending(&h.ep->timer));
 	KUNIT_EXPECT_EQ(test, shmipc_test_causes(test, h.p.b, h.p.sb), SHMIPC_CAUSE_PEER_LOST);
@@ -388,6 +421,7 @@ static void handover_orphan(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, adopt(test, h.by, NULL, ORPHAN, &h.next), 0L);
 	KUNIT_EXPECT_EQ(test, commit(test, h.next), 0L);
 	KUNIT_EXPECT_FALSE(test, h.ep->orphan.is);
+	KUNIT_EXPECT_FALSE(test, PAUSES(&h, 1));
 	KUNIT_EXPECT_TRUE(test, l->keeps_net);
 	KUNIT_EXPECT_FALSE(test, delayed_work_pending(&h.ep->timer));
 	KUNIT_EXPECT_EQ(test, shmipc_test_close(test, h.next, 0, 0), 0L);
@@ -465,6 +499,7 @@ static void handover_lost_while_committing(struct kunit *test)
 static struct kunit_case handover_cases[] = {
 	KUNIT_CASE(handover_states),
 	KUNIT_CASE(handover_thaws),
+	KUNIT_CASE(handover_pauses),
 	KUNIT_CASE(handover_publishes_nothing),
 	KUNIT_CASE(handover_waits_for_faults),
 	KUNIT_CASE(handover_commit_or_cancel),

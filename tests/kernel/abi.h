@@ -37,7 +37,7 @@
 #define ABI_SECOND	1000000000ULL
 #define ABI_LIMIT	(30 * ABI_SECOND)	/* no wait of a test that works takes as long */
 
-/* Every cause that a session may enable. */
+/* Every cause that a session may enable, but PEER_PAUSE: only test_abi_peer wants to hear of that. */
 #define ABI_CAUSES	(SHMIPC_CAUSE_CONNECTED | SHMIPC_CAUSE_PEER_CLOSED | \
 			 SHMIPC_CAUSE_PEER_DIED | SHMIPC_CAUSE_PEER_CHANGED | \
 			 SHMIPC_CAUSE_PEER_LOST | SHMIPC_CAUSE_GIVEN | SHMIPC_CAUSE_RETURNED)

@@ -264,7 +264,7 @@ static int fuzz_handover(struct state *s)
 		l.session = pick(s, 2) ? any(s, SESSION) : 0;
 		return abi_ioctl(pick(s, 2) ? fd : my.next, SHMIPC_IOC_LIST, &l);
 	case 6:
-		return abi_watch(fd, any(s, SESSION), ABI_CAUSES, 1);
+		return abi_watch(fd, any(s, SESSION), ABI_CAUSES | SHMIPC_CAUSE_PEER_PAUSE, 1);
 	default:
 		b.adopt = SHMIPC_ADOPT_EUID;
 		b.orphan_ms = pick(s, 300);

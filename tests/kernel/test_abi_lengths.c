@@ -11,6 +11,7 @@
 #define RW	(PROT_READ | PROT_WRITE)
 #define ROOM	8192	/* for a request that is too long */
 #define UNKNOWN	0xfffffe
+#define KNOWN_CAUSES (ABI_CAUSES | SHMIPC_CAUSE_PEER_PAUSE | SHMIPC_CAUSE_USER)
 
 struct world {
 	struct abi_pair p;
@@ -415,7 +416,7 @@ static const struct request requests[] = {
 	{ REQUEST(ACCEPT, shmipc_accept, fill_accept, undo_accept), .answers = true,
 	  .flags = SHMIPC_ACCEPT_HOME | SHMIPC_ACCEPT_ZERO_REVOKED,
 	  .reserved = { WORD(shmipc_accept, __reserved), WORD(shmipc_accept, home_fd) },
-	  .causes = ABI_CAUSES | SHMIPC_CAUSE_USER, .causes_at = WORD(shmipc_accept, causes),
+	  .causes = KNOWN_CAUSES, .causes_at = WORD(shmipc_accept, causes),
 	  .outs = { OUTS(shmipc_accept, out_meta_len, out_session),
 		    OUTS(shmipc_accept, out_peer, out_peer) },
 	  .handles = { { WORD(shmipc_accept, listener), 'l', false },
@@ -424,7 +425,7 @@ static const struct request requests[] = {
 	  .flags = SHMIPC_CONNECT_NONBLOCK | SHMIPC_CONNECT_EXPECT_UID |
 		   SHMIPC_CONNECT_ZERO_REVOKED,
 	  .reserved = { WORD(shmipc_connect, expect_uid) },
-	  .causes = ABI_CAUSES | SHMIPC_CAUSE_USER, .causes_at = WORD(shmipc_connect, causes),
+	  .causes = KNOWN_CAUSES, .causes_at = WORD(shmipc_connect, causes),
 	  .outs = { OUTS(shmipc_connect, out_session, out_peer) },
 	  .handles = { { WORD(shmipc_connect, segment), 's', true } } },
 	{ REQUEST(OFFER, shmipc_offer, fill_offer, undo_offer), .answers = true,
@@ -439,7 +440,7 @@ static const struct request requests[] = {
 	{ REQUEST(YIELD, shmipc_yield, fill_yield, undo_yield) },
 	{ REQUEST(COMMIT, shmipc_commit, fill_commit, undo_commit), .of_next = true },
 	{ REQUEST(WATCH, shmipc_watch, fill_watch, nothing_to_undo),
-	  .causes = ABI_CAUSES | SHMIPC_CAUSE_USER, .causes_at = WORD(shmipc_watch, causes),
+	  .causes = KNOWN_CAUSES, .causes_at = WORD(shmipc_watch, causes),
 	  .handles = { { WORD(shmipc_watch, handle), 'w', false } } },
 };
 
