@@ -20,8 +20,8 @@
  * that wakes a follower (one for each that waits for the object, and only if some do) or whoever
  * waits for one of these locks, and the allocator's for memory of this process. @poll_lock, which a
  * spinning leader keeps while it looks, @buf_lock, tx.grow_lock and rx.map_lock are also held over
- * ringing, making and mapping segments, ends of rights, and log lines; calls that only send or
- * receive take none of these, but for buffers:
+ * ringing, making and mapping segments, ends of rights, looks at peers, and log lines; calls that
+ * only send or receive take none of these, but for buffers:
  *
  *	endpoint.poll_lock	the hot list; that a session or stream found there is not freed
  *	  endpoint.buf_lock	buffers: what they are granted to, who owns them

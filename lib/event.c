@@ -52,7 +52,7 @@ static uint32_t session_level(struct shmipc_session *s)
 	lock(&s->rx.lock);
 	streams = !list_empty(&s->rx.accept);
 	unlock(&s->rx.lock);
-	return streams ? 1U << SHMIPC_EV_STREAM : 0;
+	return (streams ? 1U << SHMIPC_EV_STREAM : 0) | peer_level(s);
 }
 
 static uint32_t stream_level(struct shmipc_stream *st)
@@ -107,7 +107,7 @@ static unsigned int emit(const struct source *source, uint32_t *bits, struct shm
 {
 	unsigned int n = 0;
 
-	for (uint32_t type = SHMIPC_EV_ACCEPT; type <= SHMIPC_EV_OFFER && n < room; type++) {
+	for (uint32_t type = SHMIPC_EV_ACCEPT; type <= SHMIPC_EV_PEER_CHANGED && n < room; type++) {
 		if (!(*bits & 1U << type))
 			continue;
 		*bits &= ~(1U << type);
@@ -128,7 +128,7 @@ static unsigned int collect(struct shmipc_endpoint *ep, struct shmipc_event *eve
 	lock(&ep->poll_lock);
 	/* The first source that was put back ends the round. */
 	while (n < max) {
-		uint32_t now, bits;
+		uint32_t now, bits, told;
 
 		source = take_source(ep, first, &once);
 		if (!source)
@@ -140,7 +140,10 @@ static unsigned int collect(struct shmipc_endpoint *ep, struct shmipc_event *eve
 		/* In a batch once, so that its owner may close it there: READ comes next time. */
 		if (once && source->kind == SOURCE_STREAM)
 			bits = once;
+		told = bits;
 		n += emit(source, &bits, events + n, max - n);
+		if (source->kind == SOURCE_SESSION)
+			peer_told(source->object, told & ~bits);
 		/* Put back in any case: posted by another thread it must not come a second time. */
 		if (!first)
 			first = source;

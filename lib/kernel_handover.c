@@ -241,6 +241,38 @@ static int kernel_watch(struct provider *pv, uint32_t handle, const char *name, 
 	return err;
 }
 
+/* ---- the peer -------------------------------------------------------------- */
+
+int kernel_peer(struct provider *pv, uint32_t session, struct shmipc_peer *peer, bool *paused)
+{
+	struct shmipc_item item = { 0 };
+	struct shmipc_list req = { .size = sizeof(req), .item_size = sizeof(item),
+				   .items = (uintptr_t)&item, .max = 1, .cursor = session };
+	int err = kernel_request(pv, SHMIPC_IOC_LIST, &req);
+
+	if (err)
+		return err;
+	if (!req.out_nr || item.handle != session)
+		return -ENOENT;
+	*peer = item.peer;
+	*paused = item.flags & SHMIPC_ITEM_PEER_PAUSED;
+	return 0;
+}
+
+int kernel_peer_watch(struct provider *pv, uint32_t session, uint64_t cookie, bool on)
+{
+	struct shmipc_watch req = {
+		.size = sizeof(req),
+		.handle = session,
+		.causes = SESSION_CAUSES | (on ? PAUSE_CAUSES : 0),
+		.cookie = cookie,
+	};
+	int err = kernel_request(pv, SHMIPC_IOC_WATCH, &req);
+
+	/* Under a module of the first version nobody is handed over. */
+	return err == -ENOTTY ? 0 : err;
+}
+
 const struct handover_ops kernel_handover = {
 	.offer = kernel_offer,
 	.over = kernel_over,

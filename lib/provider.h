@@ -116,6 +116,13 @@ struct provider_ops {
 	 * Any lock of the library's may be held.
 	 */
 	void (*kick)(struct provider *pv);
+	/*
+	 * Who a session's peer is now, and whether it has stopped for a handover, or died and waits
+	 * for a successor; and whether causes come for that, too, as one does for each change. Both
+	 * NULL where peers never change.
+	 */
+	int (*peer)(struct provider *pv, uint32_t session, struct shmipc_peer *peer, bool *paused);
+	int (*peer_watch)(struct provider *pv, uint32_t session, uint64_t cookie, bool on);
 	/* Of a session (the peer gets PEER_CLOSED) or a listener. */
 	void (*drop)(struct provider *pv, uint32_t handle, uint32_t reason);
 

@@ -623,6 +623,8 @@ const struct provider_ops provider_kernel = {
 	.connect = kernel_connect,
 	.sync = kernel_sync,
 	.kick = kernel_kick,
+	.peer = kernel_peer,
+	.peer_watch = kernel_peer_watch,
 	.drop = kernel_drop,
 	.handover = &kernel_handover,
 };

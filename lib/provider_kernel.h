@@ -13,6 +13,9 @@
 #define SESSION_CAUSES	(SHMIPC_CAUSE_PEER_CLOSED | SHMIPC_CAUSE_PEER_DIED | \
 			 SHMIPC_CAUSE_PEER_CHANGED)
 
+/* Those that shmipc_session_watch_peer() adds. */
+#define PAUSE_CAUSES	(SHMIPC_CAUSE_PEER_PAUSE | SHMIPC_CAUSE_PEER_LOST)
+
 /* Says to embedded clients that this name is served by the kernel provider. */
 struct marker {
 	struct list node;	/* in kernel_provider.markers */
@@ -38,6 +41,9 @@ int kernel_request(struct provider *pv, unsigned long number, void *arg);
 int kernel_new(int fd, struct provider **pv);
 void kernel_add_marker(struct provider *pv, const char *name, uint32_t listener);
 
+/* kernel_handover.c */
+int kernel_peer(struct provider *pv, uint32_t session, struct shmipc_peer *peer, bool *paused);
+int kernel_peer_watch(struct provider *pv, uint32_t session, uint64_t cookie, bool on);
 extern const struct handover_ops kernel_handover;
 
 /* As ioctl(2): -1 and errno on failure. */

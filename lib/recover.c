@@ -485,7 +485,7 @@ void recover_resume(struct shmipc_session *s, uint32_t causes)
 	session_begin(s, causes);
 	if (err == -EBADMSG)
 		log_warn("session with pid %u: what it sent does not go on from what was returned",
-			 s->peer.pid);
+			 session_pid(s));
 	if (err)
 		session_fail(s, err);
 	/* Both ends ring once: whatever either waited for may have come in between. */

@@ -468,8 +468,8 @@ static int map_wanted(struct shmipc_session *s, uint32_t slot, uint32_t serial)
 		pv->ops->segment_unmap(pv, &map);
 	err = pv->ops->segment_map(pv, s->handle, slot, &map);
 	if (err) {
-		log_warn("session with pid %u: segment %u can't be mapped: %s", s->peer.pid, slot,
-			 strerror(-err));
+		log_warn("session with pid %u: segment %u can't be mapped: %s", session_pid(s),
+			 slot, strerror(-err));
 		return err == -ENOMEM ? err : -EBADMSG;
 	}
 	lock(&s->rx.lock);

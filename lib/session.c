@@ -12,6 +12,8 @@
 
 #define SEGMENT_MIN	(128 << 10)	/* 1,000 sessions of two sides are 256 MiB */
 #define ARENA_MIN	(32 << 10)
+#define PEER_CAUSES	(SHMIPC_CAUSE_PEER_CHANGED | SHMIPC_CAUSE_PEER_LOST | \
+			 SHMIPC_CAUSE_PEER_PAUSE)
 
 /* ---- making ------------------------------------------------------------- */
 
@@ -155,6 +157,8 @@ bool session_event(struct shmipc_session *s, uint32_t causes)
 	/* What it waited for may have been told to its predecessor, which is no more. */
 	if (causes & SHMIPC_CAUSE_PEER_CHANGED)
 		session_ring(s, BELL_DATA | BELL_SPACE);
+	if (causes & PEER_CAUSES)
+		peer_event(s);
 	s->rung |= bell;
 	endpoint_heat(s->ep, s);
 	return s->empty_bells < EMPTY_BELLS || causes & ~(BELL_DATA | BELL_SPACE);
@@ -208,7 +212,7 @@ static void judge_bell(struct shmipc_session *s, uint64_t progress)
 	if (++s->empty_bells == EMPTY_BELLS)
 		log_limited(LOG_LEVEL_WARN,
 			    "session with pid %u: rang %u times and had nothing to tell",
-			    s->peer.pid, EMPTY_BELLS);
+			    session_pid(s), EMPTY_BELLS);
 }
 
 /* What is sent: returns that came in, and who waited for them. Judges the bell on the way. */
@@ -331,6 +335,7 @@ uint32_t session_take_bells(struct shmipc_session *s)
 /* A line may block for as long as who reads the log likes: copied first, then told. */
 static void log_fault(struct shmipc_session *s)
 {
+	uint32_t pid = session_pid(s);
 	const char *wrong;
 	struct frame bad;
 	uint64_t word;
@@ -345,13 +350,13 @@ static void log_fault(struct shmipc_session *s)
 	cursor = s->tx.bad_cursor;
 	unlock(&s->tx.lock);
 	if (wrong)
-		log_warn("session with pid %u: %s (seq %llu, stream %u.%u, kind %u)", s->peer.pid,
+		log_warn("session with pid %u: %s (seq %llu, stream %u.%u, kind %u)", pid,
 			 wrong, (unsigned long long)bad.seq, bad.stream, bad.generation, bad.kind);
 	if (word)
-		log_warn("peer %u returned entry %u, seq %u, which is not out", s->peer.pid,
+		log_warn("peer %u returned entry %u, seq %u, which is not out", pid,
 			 RETURN_LIVE(word), RETURN_SEQ(word));
 	if (cursor)
-		log_warn("peer %u says that it took what was not sent", s->peer.pid);
+		log_warn("peer %u says that it took what was not sent", pid);
 }
 
 void session_fail(struct shmipc_session *s, int error)
@@ -363,7 +368,7 @@ void session_fail(struct shmipc_session *s, int error)
 		return;
 	if (error == -EBADMSG)
 		log_fault(s);
-	log_info("session with pid %u ended: %s", s->peer.pid, shmipc_strerror(error));
+	log_info("session with pid %u ended: %s", session_pid(s), shmipc_strerror(error));
 	endpoint_post(ep, &s->source, SHMIPC_EV_CLOSED);
 	lock(&s->rx.lock);
 	lock(&s->tx.lock);
@@ -510,14 +515,4 @@ int shmipc_session_error(const struct shmipc_session *s)
 uint64_t shmipc_session_id(const struct shmipc_session *s)
 {
 	return s->handle;
-}
-
-int shmipc_session_peer(const struct shmipc_session *s, struct shmipc_peer_info *peer)
-{
-	if (endpoint_foreign(s->ep))
-		return endpoint_refusal(s->ep);
-	*peer = (struct shmipc_peer_info){
-		.uid = s->peer.uid, .gid = s->peer.gid, .pid = s->peer.pid,
-	};
-	return 0;
 }

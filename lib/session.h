@@ -185,7 +185,11 @@ struct shmipc_session {
 	uint32_t handle;		/* (invariant) */
 	unsigned int role;		/* (invariant) parity of the slots that this side opens */
 	uint32_t nr_streams;		/* (invariant) the smaller of both sides */
-	struct shmipc_peer peer;	/* (invariant) */
+	struct shmipc_peer peer;	/* (endpoint.lock; written with poll_lock, too) */
+	bool peer_watched;		/* (poll_lock) peer.c: shmipc_session_watch_peer() */
+	bool peer_paused;		/* (poll_lock) as last asked for */
+	bool peer_told_paused;		/* (poll_lock) as shmipc_wait() has told */
+	uint32_t peer_told;		/* (poll_lock) the generation that it has told */
 	atomic_int error;		/* -errno once it ended */
 	int ending;			/* (poll_lock) the peer left: fail after the last frame */
 	unsigned int empty_polls;	/* (poll_lock) */
@@ -239,6 +243,17 @@ void session_ring(struct shmipc_session *s, uint32_t bits);
 /* What it must ring for what was corked. No lock held. */
 uint32_t session_take_bells(struct shmipc_session *s);
 void session_cork(struct shmipc_session *s);
+
+/* peer.c */
+/* For the log. */
+uint32_t session_pid(const struct shmipc_session *s);
+/* The following with poll_lock held. */
+/* The provider says that something is new about it. */
+void peer_event(struct shmipc_session *s);
+/* What shmipc_wait() has to report: one bit of 1 << SHMIPC_EV_PEER_*, or 0. */
+uint32_t peer_level(const struct shmipc_session *s);
+/* That was reported. */
+void peer_told(struct shmipc_session *s, uint32_t bits);
 
 /* What a message of @len bytes takes of its stream's window. */
 static inline uint64_t tx_share(uint64_t len)

@@ -29,12 +29,14 @@ static char device[32], name[SHMIPC_NAME_MAX + 1];
 static int device_fd;
 
 /* What the stand-in is asked, and what it shall answer. */
-static unsigned int calls[32];
+static unsigned int calls[64];
 static struct shmipc_query query;
 static struct shmipc_sync syncs[8];
 static struct shmipc_connect connects[8];
 static struct shmipc_close closes[8];
 static struct shmipc_bind bound;
+static struct shmipc_watch watched;
+static struct shmipc_item listed;	/* what LIST has; kind 0: nothing */
 static struct shmipc_accept accepted;
 static struct shmipc_seg_grant granted;
 static struct shmipc_seg_take taken;
@@ -67,6 +69,16 @@ static int fake_sync(struct shmipc_sync *req)
 		else
 			req->out_one = event;
 	}
+	return 0;
+}
+
+static int fake_list(struct shmipc_list *req)
+{
+	assert_true(req->max == 1 && !req->session && req->item_size == sizeof(listed));
+	assert_int_equal(req->cursor, 51);
+	req->out_nr = listed.kind ? 1 : 0;
+	if (listed.kind)
+		*(struct shmipc_item *)(uintptr_t)req->items = listed;
 	return 0;
 }
 
@@ -143,6 +155,11 @@ static int fake_ioctl(int fd, unsigned long request, void *arg)
 		return 0;
 	case SHMIPC_IOC_CLOSE:
 		return 0;
+	case SHMIPC_IOC_WATCH:
+		watched = *(struct shmipc_watch *)arg;
+		return 0;
+	case SHMIPC_IOC_LIST:
+		return fake_list(arg);
 	default:
 		errno = ENOTTY;
 		return -1;
@@ -626,6 +643,52 @@ static void test_kick_fails(void **state)
 	assert_int_equal(calls[nr(SHMIPC_IOC_SYNC)], 1);
 }
 
+/* ---- the peer ------------------------------------------------------------------ */
+
+static void test_peer(void **state)
+{
+	struct shmipc_peer peer;
+	bool paused;
+
+	(void)state;
+	listed = (struct shmipc_item){ .kind = SHMIPC_ITEM_SESSION, .handle = 51,
+				       .peer = { .pid = 77, .generation = 3 } };
+	assert_int_equal(ops->peer(pv, 51, &peer, &paused), 0);
+	assert_true(peer.pid == 77 && peer.generation == 3 && !paused);
+	listed.flags = SHMIPC_ITEM_PEER_PAUSED | SHMIPC_ITEM_CONNECTOR;
+	assert_int_equal(ops->peer(pv, 51, &peer, &paused), 0);
+	assert_true(paused);
+	/* It is gone; the next one is told, or none. */
+	listed.handle = 52;
+	assert_int_equal(ops->peer(pv, 51, &peer, &paused), -ENOENT);
+	listed.kind = 0;
+	assert_int_equal(ops->peer(pv, 51, &peer, &paused), -ENOENT);
+	fail_with = ENOTTY;
+	fail_times = 1;
+	assert_int_equal(ops->peer(pv, 51, &peer, &paused), -ENOTTY);
+}
+
+static void test_peer_watch(void **state)
+{
+	const uint32_t usual = SHMIPC_CAUSE_PEER_CLOSED | SHMIPC_CAUSE_PEER_DIED |
+			       SHMIPC_CAUSE_PEER_CHANGED;
+
+	(void)state;
+	assert_int_equal(ops->peer_watch(pv, 51, 88, true), 0);
+	assert_true(watched.handle == 51 && watched.cookie == 88);
+	assert_int_equal(watched.causes,
+			 usual | SHMIPC_CAUSE_PEER_LOST | SHMIPC_CAUSE_PEER_PAUSE);
+	assert_int_equal(ops->peer_watch(pv, 51, 88, false), 0);
+	assert_int_equal(watched.causes, usual);
+	fail_with = ESTALE;
+	fail_times = 1;
+	assert_int_equal(ops->peer_watch(pv, 51, 88, true), -ESTALE);
+	/* A module that hands nothing over has nothing to tell. */
+	fail_with = ENOTTY;
+	fail_times = 1;
+	assert_int_equal(ops->peer_watch(pv, 51, 88, true), 0);
+}
+
 #define OPENED(f) cmocka_unit_test_setup_teardown(f, setup_open, teardown_close)
 
 int main(void)
@@ -638,6 +701,7 @@ int main(void)
 		OPENED(test_accept), OPENED(test_connect), OPENED(test_sync_one),
 		OPENED(test_sync_many), OPENED(test_sync_stale), OPENED(test_next_steps),
 		OPENED(test_kick), OPENED(test_kick_fails),
+		OPENED(test_peer), OPENED(test_peer_watch),
 		cmocka_unit_test_setup_teardown(test_open_fails, setup, teardown),
 	};
 

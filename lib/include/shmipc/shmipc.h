@@ -106,6 +106,9 @@ enum shmipc_event_type {
 	SHMIPC_EV_WRITE,	/* stream: a send that answered -EAGAIN can go on */
 	SHMIPC_EV_CLOSED,	/* session: the peer closed, died or broke the protocol */
 	SHMIPC_EV_OFFER,	/* endpoint: a successor is ready; call shmipc_yield() */
+	SHMIPC_EV_PEER_PAUSED,	/* session: as shmipc_session_watch_peer() says */
+	SHMIPC_EV_PEER_RESUMED,	/* session: likewise */
+	SHMIPC_EV_PEER_CHANGED,	/* session: likewise */
 };
 
 /**
@@ -129,7 +132,8 @@ struct shmipc_event {
  * @timeout_ns: how long to wait for the first one
  *
  * Events are level-triggered: a stream with unread data is reported again at the next call.
- * EV_WRITE is reported once for each -EAGAIN, EV_CLOSED once a session. Streams that
+ * EV_WRITE is reported once for each -EAGAIN, EV_CLOSED once a session, EV_PEER_* once a change.
+ * Streams that
  * shmipc_stream_accept() has not handed out yet are not reported, nor are those that were closed.
  * A stream is in @events once at most, so it may be closed at its event; its session's streams
  * may come later in the same @events, so a session is best closed after the last of them.
@@ -332,18 +336,45 @@ int shmipc_session_error(const struct shmipc_session *session);
 struct shmipc_peer_info {
 	uint32_t uid;
 	uint32_t gid;
-	uint32_t pid;	/* 0 if it can't be seen from here */
-	uint32_t reserved;
+	uint32_t pid;		/* 0 if it can't be seen from here */
+	uint32_t generation;	/* how often its endpoint was handed over or adopted until then */
 };
 
 /**
  * shmipc_session_peer - who is at the other end
  * @session: the session
- * @peer: filled in; it says the same for the session's life
+ * @peer: filled in
+ *
+ * It is who came last: a peer that was handed over, or adopted after a crash, has another @pid, a
+ * @generation that is one higher (it wraps), and perhaps another @uid. It asks nobody: what counts
+ * is what shmipc_wait(), or another call that waited on this endpoint, has taken in by now. Of a
+ * peer that has ended, or waits for its successor, it says who that was.
  *
  * Return: 0.
  */
 int shmipc_session_peer(const struct shmipc_session *session, struct shmipc_peer_info *peer);
+
+/**
+ * shmipc_session_watch_peer - report that a session's peer is handed over, or report it no more
+ * @session: the session
+ * @on: 1 or 0, as at first
+ *
+ * A peer may be replaced by a successor, or die and be adopted, and the session goes on: nobody
+ * has to care. For a program that wants to know, shmipc_wait() reports of this session
+ * SHMIPC_EV_PEER_PAUSED when the peer has stopped for a handover, or has died and waits for a
+ * successor: for a while nothing will come; SHMIPC_EV_PEER_RESUMED when the same program goes on,
+ * for the handover was called off; SHMIPC_EV_PEER_CHANGED when another program goes on, of which
+ * shmipc_session_peer() says who it is.
+ *
+ * Each is reported once. A pause that is over before it could be reported is not: then there is
+ * EV_PEER_CHANGED alone, or nothing, and of several changes the last. When nobody adopts a peer
+ * that died, EV_CLOSED follows. A peer that pauses when this is called is reported by the next
+ * shmipc_wait(). A successor of this program has to ask anew. With the embedded provider, whose
+ * endpoints are not handed over, nothing is ever reported.
+ *
+ * Return: 0; -ESTALE.
+ */
+int shmipc_session_watch_peer(struct shmipc_session *session, int on);
 
 /**
  * shmipc_session_id - a number for a session
