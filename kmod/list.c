@@ -75,6 +75,7 @@ static void item_session(struct shmipc_item *item, struct shmipc_side *side)
 		item->flags |= SHMIPC_ITEM_PEER_CLOSED;
 	if (peer->died)
 		item->flags |= SHMIPC_ITEM_PEER_DIED;
+	item->slot = peer->reason;
 	spin_unlock(&s->lock);
 	item->count = count_slots(side) + count_slots(peer);
 	/* Only a listener may be known of who has not accepted; an acceptor's handle tells all. */

@@ -716,7 +716,7 @@ struct shmipc_adopt {
  * @kind: SHMIPC_ITEM_*, which tells what else is set; the rest is 0
  * @flags: SHMIPC_ITEM_* flags below
  * @handle: of a segment, listener, session; GRANT: the own segment; SLOT: the session
- * @slot: GRANT, SLOT
+ * @slot: GRANT, SLOT; SESSION: the @reason of the peer's CLOSE, if that was how it ended
  * @length: bytes of a segment
  * @offset: where mmap finds it (SEGMENT, SLOT)
  * @causes: pending and not taken (LISTENER, SESSION); what they tell of, the item shows
@@ -871,7 +871,7 @@ struct shmipc_watch {
  * @size: sizeof(struct shmipc_close)
  * @flags: SHMIPC_CLOSE_REVOKE
  * @handle: what to close
- * @reason: for the peer of a session; 0 for the others. Kept; no request of this ABI reads it yet.
+ * @reason: for the peer of a session, whom LIST tells it; 0 for the others
  *
  * Errors: ENOENT, EINVAL.
  */

@@ -306,6 +306,31 @@ static void test_told_after(void **state)
 	abi_pair_close(&p);
 }
 
+/* ---- why it closed ---- */
+
+static void test_reason(void **state)
+{
+	struct abi_pair p = abi_pair_open(NAME), q = abi_pair_open("test:peer:other");
+	struct shmipc_close end = { .size = sizeof(end), .handle = p.at_server,
+				    .reason = 0xdeadbeef };
+	struct shmipc_item item = look(p.client.fd, p.at_client);
+
+	(void)state;
+	assert_int_equal(item.slot, 0);
+	must(abi_ioctl(p.server.fd, SHMIPC_IOC_CLOSE, &end));
+	expect_event(p.client.fd, p.at_client, SHMIPC_CAUSE_PEER_CLOSED);
+	item = look(p.client.fd, p.at_client);
+	assert_int_equal(item.flags, SHMIPC_ITEM_CONNECTOR | SHMIPC_ITEM_PEER_CLOSED);
+	assert_int_equal(item.slot, 0xdeadbeef);
+	/* A death has none. */
+	abi_ep_close(&q.server);
+	expect_event(q.client.fd, q.at_client, SHMIPC_CAUSE_PEER_DIED);
+	assert_int_equal(look(q.client.fd, q.at_client).slot, 0);
+	q.server = abi_ep_open();
+	abi_pair_close(&p);
+	abi_pair_close(&q);
+}
+
 /* ---- LIST of one ---- */
 
 static void test_look_at_one(void **state)
@@ -338,6 +363,7 @@ static const struct CMUnitTest tests[] = {
 	abi_test(test_credentials),
 	abi_test(test_connect_over_it),
 	abi_test(test_told_after),
+	abi_test(test_reason),
 	abi_test(test_look_at_one),
 };
 
