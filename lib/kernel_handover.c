@@ -188,6 +188,7 @@ static int kernel_list(struct provider *pv, uint32_t session, struct pv_list *li
 		}
 		if (err) {
 			free(list->items);
+			*list = (struct pv_list){ 0 };
 			return err;
 		}
 		list->nr += req.out_nr;
