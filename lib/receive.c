@@ -22,7 +22,8 @@ bool stream_readable(struct shmipc_stream *st)
 	bool ready;
 
 	lock(&s->rx.lock);
-	ready = st->head || (st->fin_received && !st->fin_consumed) || receive_error(st);
+	ready = st->head || (st->fin_received && !st->fin_consumed) || st->end_again ||
+		receive_error(st);
 	unlock(&s->rx.lock);
 	return ready;
 }
@@ -91,6 +92,7 @@ static int wait_frame(struct shmipc_stream *st, int64_t timeout_ns)
 		}
 		err = receive_error(st);
 		if (!err && st->fin_consumed) {
+			st->end_again = false;
 			unlock(&s->rx.lock);
 			return 0;
 		}

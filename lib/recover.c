@@ -324,14 +324,20 @@ static void mark(struct shmipc_session *s, struct shmipc_stream *st, struct rx_n
 
 /*
  * The peer's end was consumed and returned: said only when no frame of the stream comes again, for
- * those are before it.
+ * those are before it. A program that died may have read it and done no more. So it is told again
+ * as long as nothing was consumed since a death; also of a stream without a byte, of which the
+ * record can't tell.
  */
 static void restore_fin(struct shmipc_session *s, struct shmipc_stream *st)
 {
-	uint64_t end = load_relaxed(&s->tx.records[st->slot].end);
+	struct stream_record *record = &s->tx.records[st->slot];
+	uint64_t end = load_relaxed(&record->end);
 
-	if (RECORD_END_KIND(end) == FRAME_FIN && !st->fin_received)
-		st->fin_received = st->fin_consumed = true;
+	if (RECORD_END_KIND(end) != FRAME_FIN || st->fin_received)
+		return;
+	st->fin_received = st->fin_consumed = true;
+	st->end_again = st->visible &&
+			RECORD_SEQ(record->holder) == RECORD_SEQ(record->consumed);
 }
 
 /* Takes it as any other, off a ring of our own. */

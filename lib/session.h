@@ -150,6 +150,7 @@ struct shmipc_stream {
 	bool mid;			/* the last frame that was taken had FRAME_F_MORE */
 	bool fin_received;
 	bool fin_consumed;
+	bool end_again;			/* a program that died had read the end: it is news again */
 	bool reset_received;		/* (written with both locks, read with either) */
 	uint32_t reset_code;
 

@@ -309,6 +309,47 @@ static void test_end_before_return(void **state)
 	duo_close(&d);
 }
 
+/* By the first wait of a new endpoint, which is what a successor has. */
+static bool told_to_read(struct shmipc_endpoint *ep, struct shmipc_stream *st)
+{
+	struct shmipc_event events[8];
+	bool told = false;
+	int n;
+
+	atomic_store(&ep->want_events, false);
+	n = shmipc_wait(ep, events, 8, 0);
+	for (int i = 0; i < n; i++)
+		told |= events[i].type == SHMIPC_EV_READ && events[i].object == st;
+	return told;
+}
+
+/* Who had read it died before it did anything about it: the next one is told, or who comes then. */
+static void test_end_told_again(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, &small);
+	duo_stream(&d, &b, &a);
+	assert_int_equal(shmipc_finish(b), 0);
+	assert_true(told_to_read(d.a_ep, a));
+	assert_int_equal(read_one(a), 0);
+	assert_false(told_to_read(d.a_ep, a));
+	a = renew(&d.a, a, false);
+	assert_false(told_to_read(d.a_ep, a));
+	for (int i = 0; i < 2; i++) {
+		a = renew(&d.a, a, !i);
+		assert_true(told_to_read(d.a_ep, a));
+	}
+	assert_int_equal(read_one(a), 0);
+	assert_false(told_to_read(d.a_ep, a));
+	shmipc_stream_close(a);
+	shmipc_stream_close(b);
+	reborn_expect_quiet(&d);
+	duo_close(&d);
+}
+
 static void test_reset(void **state)
 {
 	struct shmipc_stream *a, *b;
@@ -634,7 +675,8 @@ int main(void)
 		cmocka_unit_test(test_redelivered),
 		cmocka_unit_test(test_handed_over), cmocka_unit_test(test_half_read),
 		cmocka_unit_test(test_reserved), cmocka_unit_test(test_finished),
-		cmocka_unit_test(test_end_before_return), cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_end_before_return),
+		cmocka_unit_test(test_end_told_again), cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_owed), cmocka_unit_test(test_waiting),
 		cmocka_unit_test(test_opened_and_closed), cmocka_unit_test(test_cut_unseen),
 		cmocka_unit_test(test_cut_seen), cmocka_unit_test(test_parts_handed_over),

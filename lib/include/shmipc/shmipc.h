@@ -874,8 +874,9 @@ int shmipc_yield(struct shmipc_endpoint *ep, const void *state, size_t len);
  * @timeout_ns: how long to wait for shmipc_yield() in the other program; must not be 0
  *
  * Sessions go on where the old program stopped. Where it died instead, each byte that it had not
- * returned comes again, marked with SHMIPC_MSG_REDELIVERED where it may have been seen; a message
- * that it was sending ends at its peer with -ECANCELED. A session that can't go on is closed.
+ * returned comes again, marked with SHMIPC_MSG_REDELIVERED where it may have been seen; so does the
+ * end of a stream that it had not closed. A message that it was sending ends at its peer with
+ * -ECANCELED. A session that can't go on is closed.
  *
  * Before it returns 0 nothing is taken: when it fails or this process dies, the other goes on, and
  * its offer is over; an orphan waits on.
