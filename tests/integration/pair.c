@@ -150,6 +150,11 @@ static int reap(pid_t pid)
 	return status;
 }
 
+int pair_status(struct pair *p)
+{
+	return reap(p->child);
+}
+
 void pair_wait(struct pair *p)
 {
 	int status = reap(p->child);

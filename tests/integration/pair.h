@@ -58,6 +58,8 @@ void pair_end(struct pair *p);
 /* Closes this side; the child ended already. */
 void pair_close(struct pair *p);
 void pair_wait(struct pair *p);
+/* Waits for a child that may end in any way: as waitpid() has it. */
+int pair_status(struct pair *p);
 /* SIGKILL and reap. */
 void pair_kill(struct pair *p);
 
