@@ -24,15 +24,15 @@
 #include <time.h>
 #include <unistd.h>
 #include <shmipc/shmipc.h>
+#include "shmipc-perf/perf.h"
 
 #define SIZE_MAX_BYTES	(4 << 20)
-#define RUNS_MAX	101
 
 static size_t size = 64;
 static unsigned long rounds = 20000;
 static unsigned int runs = 5;
 
-static void die(const char *what, int err)
+void die(const char *what, int err)
 {
 	const char *why = shmipc_last_error();
 
@@ -41,7 +41,7 @@ static void die(const char *what, int err)
 	exit(1);
 }
 
-static double now(void)
+double now(void)
 {
 	struct timespec ts;
 
@@ -333,7 +333,15 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Median of the runs, in nanoseconds a round trip, printed with the least and the greatest. */
+double report(double *times, unsigned int nr, const char *of)
+{
+	qsort(times, nr, sizeof(times[0]), by_value);
+	printf(" %12.0f ns%s (%.0f to %.0f)\n", times[nr / 2], of, times[0], times[nr - 1]);
+	fflush(stdout);
+	return times[nr / 2];
+}
+
+/* Median of the runs, in nanoseconds a round trip. */
 static double measure(const struct transport *t)
 {
 	double times[RUNS_MAX];
@@ -365,17 +373,17 @@ static double measure(const struct transport *t)
 	ep = NULL;
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
-	qsort(times, runs, sizeof(times[0]), by_value);
-	printf("%-8s %8zu bytes %12.0f ns a round trip (%.0f to %.0f)\n", t->name, size,
-	       times[runs / 2], times[0], times[runs - 1]);
-	fflush(stdout);
-	return times[runs / 2];
+	printf("%-8s %8zu bytes", t->name, size);
+	return report(times, runs, " a round trip");
 }
 
 static void usage(FILE *to)
 {
 	fprintf(to, "usage: shmipc-perf [-s BYTES] [-n ROUND_TRIPS] [-r RUNS] [-c CPU] [TRANSPORT...]\n"
-		"Measures blocking round trips between two processes: shmipc, unix, eventfd, futex.\n"
+		"       shmipc-perf [-r RUNS] [-c CPU] --pause SESSIONS,MIB,REQUESTS\n"
+		"Measures blocking round trips between two processes: shmipc, unix, eventfd, futex;\n"
+		"or how long a client of so many sessions waits when its server, with so many MiB\n"
+		"in buffers, is handed over after so many requests.\n"
 		"  -s  payload each way, a multiple of 8 up to %d (64)\n"
 		"  -n  round trips a run (20000)\n"
 		"  -r  runs, of which the median counts (5)\n"
@@ -403,8 +411,10 @@ static int wanted(const struct transport *t, int argc, char **argv)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "version", no_argument, NULL, 'V' }, { "help", no_argument, NULL, 'h' }, { 0 },
+		{ "version", no_argument, NULL, 'V' }, { "help", no_argument, NULL, 'h' },
+		{ "pause", required_argument, NULL, 'p' }, { 0 },
 	};
+	struct pause_size pause_size = { 0 };
 	double medians[sizeof(transports) / sizeof(transports[0])];
 	unsigned int nr = sizeof(transports) / sizeof(transports[0]), all = 1;
 	int c;
@@ -424,12 +434,16 @@ int main(int argc, char **argv)
 			runs = strtoul(optarg, NULL, 0);
 		else if (c == 'c')
 			pin(atoi(optarg));
-		else
+		else if (c != 'p' || pause_parse(optarg, &pause_size))
 			size = 0;
 	}
 	if (!size || size % 8 || size > SIZE_MAX_BYTES || !rounds || !runs || runs > RUNS_MAX) {
 		usage(stderr);
 		return 2;
+	}
+	if (pause_size.sessions) {
+		measure_pause(&pause_size, runs);
+		return 0;
 	}
 	buffer = malloc(size);
 	if (!buffer)

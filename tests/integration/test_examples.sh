@@ -161,9 +161,26 @@ perf_one() {
 	[[ $(<"$tmp/out") =~ $re ]]
 }
 
+# Where an endpoint can be handed over; elsewhere it says why it can't.
+perf_pause() {
+	local words re='4 sessions, 2 MiB, 100 requests before: +[1-9][0-9]* ns \([1-9][0-9]* to [1-9][0-9]*\)$'
+	if ! timeout 50 "$bin/tools/shmipc-perf" -r 3 --pause 4,2,100 >"$tmp/out" 2>"$tmp/err"; then
+		cat "$tmp/out" "$tmp/err"
+		[[ ${SHMIPC_PROVIDER-} != kernel ]]
+		grep -q '^shmipc-perf: offer: .* needs the shmipc module' "$tmp/err"
+		return
+	fi
+	cat "$tmp/out"
+	for words in pause adopt; do
+		grep -qE "^$words: $re" "$tmp/out"
+	done
+	[[ $(wc -l <"$tmp/out") == 2 ]]
+}
+
 perf_refuses() {
 	local words rc
-	for words in '-s 7' '-s 0' '-n 0' '-r 0' '-r 102' '-x'; do
+	for words in '-s 7' '-s 0' '-n 0' '-r 0' '-r 102' '-x' '--pause 1,1' '--pause 0,1,1' \
+		'--pause 1025,1,1' '--pause 1,4097,1' '--pause 1,1,1x'; do
 		rc=0
 		# shellcheck disable=SC2086 # words
 		"$bin/tools/shmipc-perf" $words >"$tmp/out" 2>"$tmp/err" || rc=$?
@@ -183,5 +200,6 @@ t hot-finds-double hot_finds double '[01]' 0 '[1-9][0-9]*'
 t hot-finds-wrong hot_finds wrong '[1-9][0-9]*' 0 0
 t perf-all perf_all
 t perf-one perf_one
+t perf-pause perf_pause
 t perf-refuses perf_refuses
 tap_end
