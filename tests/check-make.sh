@@ -80,8 +80,8 @@ order() {
 		"$tmp/bare/ready" "$tmp/bare/early" \
 		'while [[ $1 != -o ]]; do shift; done; touch "$2"; chmod +x "$2"' >"$tmp/bare/cc"
 	printf '#!/bin/bash\n[[ -e %q && -x build/tools/shmipc-cat ]]\n' "$tmp/bare/ready" |
-		tee "$tmp/bare/tests/demo.sh" "$tmp/bare/tests/vm/demo.sh" "$tmp/bare/tests/vm/bench.sh" \
-			>"$tmp/bare/tests/mutants/run.sh"
+		tee "$tmp/bare/tests/demo.sh" "$tmp/bare/tests/vm/demo.sh" "$tmp/bare/tests/bench.sh" \
+			"$tmp/bare/tests/vm/bench.sh" >"$tmp/bare/tests/mutants/run.sh"
 	chmod +x "$tmp/bare/cc"
 	if [[ $target == mutants ]]; then # builds in copies of its own
 		printf '#!/bin/bash\n[[ -e %q ]]\n' "$tmp/bare/ready" >"$tmp/bare/tests/mutants/run.sh"
@@ -101,7 +101,7 @@ t copy-build copy_build
 t usr install_to /usr
 t multiarch install_to /usr LIBDIR=/usr/lib/x86_64-linux-gnu
 t opt install_to /opt/shm
-for target in demo demo-vm bench-vm mutants; do
+for target in demo demo-vm bench bench-vm mutants; do
 	t "order-$target" order "$target"
 done
 tap_end

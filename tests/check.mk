@@ -3,19 +3,20 @@
 
 export BUILD
 CHECKS := check-quick check-native check-vm check-kunit check-debug check-install check check-long
-.PHONY: $(CHECKS) demo demo-vm demo-handover demo-handover-vm bench-vm lint mutants deps
+.PHONY: $(CHECKS) demo demo-vm demo-handover demo-handover-vm bench bench-vm lint mutants deps
 
 $(CHECKS):
 	+@MAKE="$(MAKE)" tests/check.sh $(@:check-%=%)
 
 # Built by a make of its own, because under -j nothing else orders it after deps.
-demo demo-vm demo-handover demo-handover-vm bench-vm: deps
+demo demo-vm demo-handover demo-handover-vm bench bench-vm: deps
 	+@$(MAKE) --no-print-directory all
 	@$($@_SCRIPT)
 demo_SCRIPT = tests/demo.sh
 demo-vm_SCRIPT = tests/vm/demo.sh demo
 demo-handover_SCRIPT = tests/demo-handover.sh
 demo-handover-vm_SCRIPT = tests/vm/demo.sh demo-handover
+bench_SCRIPT = tests/bench.sh
 bench-vm_SCRIPT = tests/vm/bench.sh
 lint: DEPS = lint
 lint: deps
@@ -26,7 +27,7 @@ mutants: deps
 
 deps:
 	@tests/deps.sh $(DEPS)
-demo demo-handover: DEPS = build
+demo demo-handover bench: DEPS = build
 demo-vm demo-handover-vm bench-vm: DEPS = vm
 mutants: DEPS = $(if $(filter all,$(MUTANTS)),vm,native)
 
@@ -47,4 +48,5 @@ counts:
 ##  lint           checkpatch, sparse, Coccinelle, clang-tidy, cppcheck, codespell
 ##  mutants        each planted fault must turn its test red
 ##  demo, demo-handover, each also with -vm: over the module, in QEMU
-##  bench-vm, deps (installs the Debian packages that are missing)
+##  bench          times of round trips and of handovers; bench-vm: instructions, over the module
+##  deps           install the Debian packages that are missing
