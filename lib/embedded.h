@@ -51,6 +51,9 @@
 /* Grants that are taken off the socket, and mapped, before anybody asks for them. */
 #define GRANTS_AHEAD	64
 
+/* Taken off a session's socket in one go: more than fit into it, unless they keep coming. */
+#define MESSAGES_MAX	(2 * SHMIPC_SLOTS_MAX)
+
 /*
  * Bytes of segments that one side of a session may have. What a peer grants is mapped: holes of many
  * TiB would cost it nothing, and this process its address space, or its memory when they are read.

@@ -392,6 +392,11 @@ static void give_up_memory(struct segment *segment)
 	int empty = memfd_create("shmipc-moved", MFD_CLOEXEC);
 	void *addr = MAP_FAILED;
 
+	/* It was adopted, and could not be mapped here. */
+	if (!segment->addr) {
+		close(empty);
+		return;
+	}
 	if (empty >= 0) {
 		addr = mmap(segment->addr, segment->len, PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_FIXED, empty, 0);
@@ -449,11 +454,15 @@ static int await_commit(const struct embedded_offer *offer, int *pidfd)
 
 	if (err)
 		return err;
-	*pidfd = fds[0];
-	if (move.type == MOVE_COMMIT && move.fds == 1 && !link_check_pidfd(fds[0]))
-		return 0;
-	move_close(fds);
-	return -EBADMSG;
+	/* Whoever closed meanwhile did not wait for the answer: it would get what it doesn't know of. */
+	err = hung_up(offer->channel.fd) ? -ECANCELED : 0;
+	if (!err && (move.type != MOVE_COMMIT || move.fds != 1 || link_check_pidfd(fds[0])))
+		err = -EBADMSG;
+	if (err)
+		move_close(fds);
+	else
+		*pidfd = fds[0];
+	return err;
 }
 
 /* A sealed segment can't be mapped to write again, by nobody. */
@@ -756,7 +765,7 @@ static int take_all(struct embedded *e)
 		err = move_receive(e->predecessor.fd, &move, fds, now_ns() + STALL_NS);
 		if (err)
 			return err == -EPIPE ? -ESTALE : err;
-		if (move.type == MOVE_END)
+		if (move.type == MOVE_END && !move.fds)
 			return 0;
 		err = take(e, &move, fds);
 		move_close(fds);

@@ -84,7 +84,7 @@ void move_close(const int fds[MOVE_FDS])
 static int take_fds(struct msghdr *msg, uint32_t mask, int fds[MOVE_FDS])
 {
 	unsigned int at = 0;
-	int fd;
+	int fd, err = mask >> MOVE_FDS ? -EBADMSG : 0;
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
@@ -93,17 +93,18 @@ static int take_fds(struct msghdr *msg, uint32_t mask, int fds[MOVE_FDS])
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
 			while (at < MOVE_FDS && !(mask & 1U << at))
 				at++;
-			if (at == MOVE_FDS) {
-				close(fd);
-				return -EBADMSG;
+			if (at < MOVE_FDS) {
+				fds[at++] = fd;
+				continue;
 			}
-			fds[at++] = fd;
+			close(fd);
+			err = -EBADMSG;
 		}
 	}
 	for (; at < MOVE_FDS; at++)
 		if (mask & 1U << at)
-			return -EBADMSG;
-	return mask >> MOVE_FDS ? -EBADMSG : 0;
+			err = -EBADMSG;
+	return err;
 }
 
 int move_receive(int sock, struct move *move, int fds[MOVE_FDS], int64_t until)
@@ -128,6 +129,8 @@ int move_receive(int sock, struct move *move, int fds[MOVE_FDS], int64_t until)
 		return err;
 	if (!bytes)
 		return -EPIPE;
+	if (bytes != sizeof(*move))
+		move->fds = 0;
 	err = take_fds(&msg, move->fds, fds);
 	if (err || bytes != sizeof(*move) || msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ||
 	    move->magic != MOVE_MAGIC || move->version != MOVE_VERSION) {

@@ -264,8 +264,8 @@ static int take_moved_locked(struct embedded *e, struct session *session, int pi
 	err = session_moved(session, pidfd);
 	if (err)
 		return err;
-	log_info("the other end of a session with process %d is another process now",
-		 session->peer.pid);
+	log_limited(LOG_LEVEL_INFO, "the other end of a session with process %d is another process now",
+		    session->peer.pid);
 	/* Without it the end of the socket still tells. */
 	watch_add(e, pidfd, session->object.handle, WATCH_PIDFD);
 	return 0;
@@ -330,6 +330,7 @@ static void link_ended_locked(struct embedded *e, struct session *session, int w
 void session_pump_locked(struct embedded *e, struct session *session, bool outside, int want)
 {
 	unsigned int most = session->dead || want >= 0 ? SHMIPC_SLOTS_MAX : GRANTS_AHEAD;
+	unsigned int rounds = MESSAGES_MAX;
 	uint32_t slot;
 	int ret;
 
@@ -339,11 +340,9 @@ void session_pump_locked(struct embedded *e, struct session *session, bool outsi
 	}
 	if (session->end && !session->dead && want < 0)
 		return;
-	for (;;) {
-		if (session->nr_grants >= most)
-			return;
+	while (session->nr_grants < most) {
 		slot = SHMIPC_SLOTS_MAX;
-		ret = pump_one_locked(e, session, &slot);
+		ret = rounds-- ? pump_one_locked(e, session, &slot) : -EBADMSG;
 		if (ret == -EAGAIN)
 			return;
 		if (ret != 1) {

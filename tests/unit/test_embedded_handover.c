@@ -478,7 +478,7 @@ static int seqpacket(void)
 enum lie {
 	TRUTH, NO_SEALS, SAME_HANDLE, HANDLE_ZERO, NO_SOCKET, LONG_NAME, BAD_STATE, NO_LISTENER, NO_BELL,
 	TOO_LARGE, BAD_SLOT, NO_SESSION, GRANT_UNSEALED, BAD_TYPE, BAD_MAGIC, BAD_VERSION, FD_MISSING,
-	EARLY_DONE, LIES,
+	EARLY_DONE, FDS_UNSAID, END_WITH_FDS, CUT_SHORT, LIES,
 };
 
 static void say(int channel, struct move *move, int a, int b, int c)
@@ -524,10 +524,14 @@ static void send_grant(int channel, enum lie lie)
 	say(channel, &move, segment_fd(lie != GRANT_UNSEALED), -1, -1);
 }
 
-/* As move_send() does not. */
+/* As move_send() does not: the end, and perhaps four descriptors with it. */
 static void send_spoilt(int channel, enum lie lie)
 {
 	struct move move = { .magic = MOVE_MAGIC, .version = MOVE_VERSION, .type = MOVE_END };
+	char control[CMSG_SPACE(4 * sizeof(int))] __attribute__((aligned(8))) = { 0 };
+	struct iovec iov = { &move, lie == CUT_SHORT ? 10 : sizeof(move) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *c = (struct cmsghdr *)control;
 
 	if (lie == BAD_TYPE)
 		move.type = 99;
@@ -539,7 +543,17 @@ static void send_spoilt(int channel, enum lie lie)
 		move.version++;
 	if (lie == FD_MISSING)
 		move.fds = 1;
-	must(send(channel, &move, sizeof(move), 0) == sizeof(move));
+	if (lie == END_WITH_FDS)
+		move.fds = 15;
+	if (lie == FDS_UNSAID || lie == END_WITH_FDS || lie == CUT_SHORT) {
+		msg.msg_control = control;
+		msg.msg_controllen = sizeof(control);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(4 * sizeof(int));
+		memcpy(CMSG_DATA(c), (int[]){ channel, channel, channel, channel }, 4 * sizeof(int));
+	}
+	must(sendmsg(channel, &msg, 0) == (ssize_t)iov.iov_len);
 }
 
 static void send_lie(int channel, enum lie lie)
@@ -593,6 +607,53 @@ static void test_lies(void **state)
 	}
 }
 
+/* Has all, and then says what is no COMMIT. */
+static void bad_successor(int wire)
+{
+	uint32_t listener, session = 0;
+	struct provider *pv;
+	struct move move;
+
+	for (int i = 0; i < 2; i++) {
+		hear(wire);
+		pv = must_adopt(-1, &listener, &session);
+		move = (struct move){ .type = i ? MOVE_DONE : MOVE_COMMIT };
+		say(embedded(pv)->predecessor.fd, &move, eventfd(0, EFD_CLOEXEC), -1, -1);
+		must(answer(dup(embedded(pv)->predecessor.fd)) == -ECANCELED);
+		ops->close(pv, false);
+	}
+}
+
+/* It does not get it, and nothing is left of it. */
+static void test_bad_successors(void **state)
+{
+	struct pv_offer offer = { .by_name = true, .timeout_ns = LIMIT };
+	struct child child = spawn(bad_successor);
+	struct pv_segment segment;
+	struct shmipc_ready event;
+	struct provider *pv;
+	unsigned int before;
+
+	(void)state;
+	must_open(&pv, &segment);
+	must_listen(pv);
+	before = open_descriptors();
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(hand->offer(pv, &offer), 0);
+		tell(child.wire);
+		do
+			assert_int_equal(wait_event(pv, &event, LIMIT), 1);
+		while (!(event.causes & SHMIPC_CAUSE_OFFER));
+		assert_int_equal(hand->yield(pv, -1), -ECANCELED);
+		*(volatile char *)segment.addr = 1;
+		close(offer.fd);
+		ops->drop(pv, offer.handle, 0);
+		assert_int_equal(open_descriptors(), before);
+	}
+	reap(&child, 0);
+	ops->close(pv, false);
+}
+
 static void test_no_door(void **state)
 {
 	struct provider *pv;
@@ -628,6 +689,7 @@ int main(void)
 		cmocka_unit_test_setup(test_bad_candidates, new_name),
 		cmocka_unit_test_setup(test_flood, new_name),
 		cmocka_unit_test_setup(test_lies, new_name),
+		cmocka_unit_test_setup(test_bad_successors, new_name),
 		cmocka_unit_test_setup(test_no_door, new_name),
 	};
 
