@@ -530,6 +530,9 @@ static int find_door(const char *name, int offer)
 	if (err)
 		return err;
 	fd = embedded_dial(name);
+	if (fd == -ENOENT)
+		return error_set(fd, "nobody has the name \"%s\"; what a program left that died is kept by "
+				 "the shmipc module alone", name);
 	if (fd < 0)
 		return fd;
 	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) && who.uid == geteuid())
