@@ -5,10 +5,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 #include "shmipc-cat/cat.h"
@@ -24,7 +26,8 @@ static struct {
 	uint32_t orphan_ms;
 	unsigned int mode;
 	int64_t timeout;	/* nanoseconds, or SHMIPC_FOREVER */
-} opt = { .timeout = SHMIPC_FOREVER };
+	int offer;		/* or -1 */
+} opt = { .timeout = SHMIPC_FOREVER, .offer = -1 };
 
 static const char help[] =
 	"usage: shmipc-cat [-l [-m MODE] [--orphan=SECONDS] [-a]] [-i FILE] [-o FILE]\n"
@@ -41,6 +44,8 @@ static const char help[] =
 	"  -w, --wait=SECONDS  how long to wait for the connection; a connecting side\n"
 	"                      also waits for NAME to appear\n"
 	"      --stats         at the end, print on standard error what was carried\n"
+	"      --offer=FD      go on where the process stops that offers its connection there;\n"
+	"                      SIGUSR2 starts such a successor\n"
 	"      --help, --version\n"
 	"\n"
 	"Exit status: 0 if both directions ended in order, 1 if not, 2 for a wrong option.\n"
@@ -117,7 +122,17 @@ static unsigned int parse_mode(const char *arg)
 	return mode;
 }
 
-enum { OPT_STATS = 256, OPT_ORPHAN, OPT_HELP, OPT_VERSION };
+static int parse_offer(const char *arg)
+{
+	char *end;
+	long fd = strtol(arg, &end, 10);
+
+	if (end == arg || *end || fd <= STDERR_FILENO || fd > INT_MAX)
+		usage_error("--offer wants the number of a descriptor");
+	return (int)fd;
+}
+
+enum { OPT_STATS = 256, OPT_ORPHAN, OPT_OFFER, OPT_HELP, OPT_VERSION };
 
 static const struct option options[] = {
 	{ "listen", no_argument, NULL, 'l' },
@@ -128,6 +143,7 @@ static const struct option options[] = {
 	{ "output", required_argument, NULL, 'o' },
 	{ "wait", required_argument, NULL, 'w' },
 	{ "stats", no_argument, NULL, OPT_STATS },
+	{ "offer", required_argument, NULL, OPT_OFFER },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
 	{ NULL, 0, NULL, 0 },
@@ -143,6 +159,7 @@ static void parse_option(int c)
 	case 'o': opt.output = optarg; break;
 	case 'w': opt.timeout = parse_seconds(optarg); break;
 	case OPT_ORPHAN: opt.orphan_ms = parse_orphan(optarg); break;
+	case OPT_OFFER: opt.offer = parse_offer(optarg); break;
 	case OPT_STATS: opt.stats = true; break;
 	case OPT_HELP: fputs(help, stdout); exit(0);
 	case OPT_VERSION: printf("shmipc-cat %s\n", SHMIPC_VERSION); exit(0);
@@ -241,15 +258,34 @@ static void do_listen(struct cat *cat)
 	accept_stream(cat);
 }
 
-/* What was sent is in the input up to there; what comes tells where it belongs in the output. */
+/*
+ * Bytes by their position: what the predecessor's library had taken off the ring and its program
+ * had not read is counted there, and here again. Of one that died nothing else is known, and this
+ * one counts anew.
+ */
+static void take_totals(struct cat *cat, const struct shmipc_adopted *stream)
+{
+	const void *state;
+	size_t len;
+
+	if (shmipc_adopted_state(cat->ep, &state, &len) || !len)
+		return;
+	memcpy(&cat->before, state, len < sizeof(cat->before) ? len : sizeof(cat->before));
+	cat->before.bytes_sent = stream->sent;
+	cat->before.bytes_received = stream->received;
+}
+
+/*
+ * Of one that died, what was sent is in the input up to there, and what comes tells where it goes
+ * in the output. One that offered has left both where they go on.
+ */
 static void do_adopt(struct cat *cat)
 {
 	struct shmipc_listener *listener = NULL;
-	struct shmipc_adopted item;
-	uint64_t sent = 0;
+	struct shmipc_adopted item, stream = { 0 };
 	int err;
 
-	err = shmipc_adopt(opt.name, -1, NULL, &cat->ep, opt.timeout);
+	err = shmipc_adopt(opt.offer < 0 ? opt.name : NULL, opt.offer, NULL, &cat->ep, opt.timeout);
 	if (err)
 		die_explained(opt.name, err);
 	while (shmipc_adopted_next(cat->ep, &item)) {
@@ -259,14 +295,17 @@ static void do_adopt(struct cat *cat)
 			cat->session = item.object;
 		} else if (item.type == SHMIPC_ADOPTED_STREAM) {
 			cat->stream = item.object;
-			sent = item.sent;
+			stream = item;
 		}
 	}
 	if (!cat->session)
 		accept_one(cat, listener);
 	if (!cat->stream)
 		accept_stream(cat);
-	if (lseek(STDIN_FILENO, (off_t)sent, SEEK_SET) < 0)
+	take_totals(cat, &stream);
+	if (opt.offer >= 0)
+		close(opt.offer);
+	else if (lseek(STDIN_FILENO, (off_t)stream.sent, SEEK_SET) < 0)
 		cat_die(opt.input, 0);
 }
 
@@ -300,46 +339,61 @@ static void do_connect(struct cat *cat)
 		die_explained("opening a stream", err);
 }
 
-static void print_stats(const struct cat *cat, int64_t ns)
+struct totals cat_totals(const struct cat *cat)
 {
+	struct totals totals = cat->before;
 	struct shmipc_stats s;
-	double seconds = (double)ns / (double)SECOND;
-	uint64_t messages;
 
-	if (shmipc_get_stats(cat->ep, &s, sizeof(s)))
-		return;
-	messages = s.messages_sent + s.messages_received;
+	if (shmipc_get_stats(cat->ep, &s, sizeof(s)) == 0) {
+		totals.bytes_sent += s.bytes_sent;
+		totals.messages_sent += s.messages_sent;
+		totals.bytes_received += s.bytes_received;
+		totals.messages_received += s.messages_received;
+		totals.wakeups += s.wakeups;
+	}
+	return totals;
+}
+
+static void print_stats(const struct cat *cat)
+{
+	struct totals t = cat_totals(cat);
+	double seconds = (double)(now_ns() - t.start_ns) / (double)SECOND;
+	uint64_t messages = t.messages_sent + t.messages_received;
+
 	fprintf(stderr, "shmipc-cat: %s: sent %llu bytes in %llu messages, "
 		"received %llu bytes in %llu messages, %.3f s, %.3f GB/s, "
 		"%.1f wakeups per 1,000 messages\n",
 		shmipc_provider(cat->ep),
-		(unsigned long long)s.bytes_sent, (unsigned long long)s.messages_sent,
-		(unsigned long long)s.bytes_received, (unsigned long long)s.messages_received,
-		seconds, (double)(s.bytes_sent + s.bytes_received) / 1e9 / seconds,
-		messages ? (double)s.wakeups * 1000 / (double)messages : 0.0);
+		(unsigned long long)t.bytes_sent, (unsigned long long)t.messages_sent,
+		(unsigned long long)t.bytes_received, (unsigned long long)t.messages_received,
+		seconds, (double)(t.bytes_sent + t.bytes_received) / 1e9 / seconds,
+		messages ? (double)t.wakeups * 1000 / (double)messages : 0.0);
 }
 
 int main(int argc, char **argv)
 {
 	struct cat cat = { 0 };
-	int64_t start;
 
 	fill_standard_descriptors();
 	parse(argc, argv);
-	open_files();
+	upgrade_init(&cat, argv);
+	/* A successor has what its predecessor opened. */
+	if (opt.offer < 0)
+		open_files();
 	cat.by_position = opt.output;
 	/* A reader that went away is an error of write(2), with a message and exit status. */
 	signal(SIGPIPE, SIG_IGN);
-	if (opt.adopt)
+	if (opt.adopt || opt.offer >= 0)
 		do_adopt(&cat);
 	else if (opt.listen)
 		do_listen(&cat);
 	else
 		do_connect(&cat);
-	start = now_ns();
+	if (!cat.before.start_ns)
+		cat.before.start_ns = now_ns();
 	cat_pump(&cat);
 	if (opt.stats)
-		print_stats(&cat, now_ns() - start);
+		print_stats(&cat);
 	shmipc_session_close(cat.session);
 	shmipc_close(cat.ep);
 	return 0;

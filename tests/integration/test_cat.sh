@@ -17,6 +17,8 @@ big=20000000
 [[ -z ${SHMIPC_TEST_SLOW-} ]] || big=5000000
 head -c "$big" /dev/urandom >"$tmp/big"
 head -c 3000000 /dev/urandom >"$tmp/small"
+block=200000
+head -c "$block" /dev/urandom >"$tmp/block"
 
 # pair LISTENER-INPUT CONNECTOR-INPUT: run both, their output in l.out and c.out, their exit
 # status in l and c.
@@ -268,9 +270,180 @@ adopted() {
 	cmp "$tmp/o" "$tmp/big"
 }
 
+# flow SIDE: numbered blocks, more than is to be carried at least, and on until there is $tmp/enough.
+# How many were taken is in $tmp/SIDE.blocks.
+flow() {
+	local i=0
+	until ((i > big / block)) && [[ -e $tmp/enough ]]; do
+		i=$((i + 1))
+		echo "$1 $i"
+		cat "$tmp/block"
+		echo "$i" >"$tmp/$1.blocks"
+	done
+}
+
+# piped SIDE PROGRAM OPTION...: in the background, between two pipes, and $! is it. What it was
+# given and what it gave have their sums in $tmp/SIDE.given and $tmp/SIDE.gave, by $sums.
+piped() {
+	local side=$1 program=$2
+	shift 2
+	rm -f "$tmp/$side."{in,out,tee,blocks}
+	mkfifo "$tmp/$side."{in,out,tee}
+	sha256sum <"$tmp/$side.tee" >"$tmp/$side.given" &
+	sums+=($!)
+	sha256sum <"$tmp/$side.out" >"$tmp/$side.gave" &
+	sums+=($!)
+	flow "$side" | tee "$tmp/$side.tee" >"$tmp/$side.in" &
+	"$program" -w 20 --stats "$@" "$channel" <"$tmp/$side.in" >"$tmp/$side.out" 2>"$tmp/$side.err" &
+}
+
+# two_flows PROGRAM: both ways at once between $l, which is PROGRAM, and $c, until flows_end().
+two_flows() {
+	sums=()
+	rm -f "$tmp/enough"
+	trap 'touch "$tmp/enough"' EXIT
+	piped l "$1" -l
+	l=$!
+	piped c "$cat"
+	c=$!
+	moves l
+	moves c
+}
+
+flows_end() {
+	touch "$tmp/enough"
+	ended "$c" 0
+	ended "$l" 0
+	wait "${sums[@]}"
+	cat "$tmp/l.err" "$tmp/c.err" "$tmp/"[lc].{given,gave}
+	[[ -s $tmp/l.given && -s $tmp/c.given ]]
+	cmp "$tmp/l.given" "$tmp/c.gave"
+	cmp "$tmp/c.given" "$tmp/l.gave"
+	carried l c
+	carried c l
+}
+
+# carried FROM TO: by what the last of each side counted.
+carried() {
+	local sent received
+	sent=$(sed -n 's/.*: sent \([0-9]*\) bytes.*/\1/p' "$tmp/$1.err")
+	received=$(sed -n 's/.* received \([0-9]*\) bytes.*/\1/p' "$tmp/$2.err")
+	((sent == received && sent > big))
+}
+
+# until_true COMMAND...: within 30 s.
+until_true() {
+	for _ in {1..300}; do
+		! "$@" || return 0
+		sleep 0.1
+	done
+	echo "in vain: $*"
+	cat "$tmp/l.err" "$tmp/c.err"
+	return 1
+}
+
+more_blocks() { [[ -s $tmp/$1.blocks && $(<"$tmp/$1.blocks") != "$2" ]]; }
+# moves SIDE: more of its input is taken than was.
+moves() { until_true more_blocks "$1" "$(cat "$tmp/$1.blocks" 2>/dev/null || true)"; }
+
+said_times() { (($(grep -c "$2" "$tmp/$1.err" || true) == $3)); }
+# upgrade SIDE PID N: for the N-th time. PID is always the first one, which its shell waits for.
+upgrade() {
+	kill -USR2 "$2"
+	until_true said_times "$1" 'goes on' "$3"
+}
+
+# Each side is replaced three times, with both directions under way.
+upgraded() {
+	local l c sums n
+	two_flows "$cat"
+	for n in 1 2 3; do
+		upgrade l "$l" "$n"
+		moves l
+		upgrade c "$c" "$n"
+		moves c
+	done
+	flows_end
+}
+
+# failing WORDS [COMMAND]: a successor that is this shell command, or that isn't there. A file that
+# is being executed can be replaced, but not written.
+failing() {
+	rm -f "$tmp/program"
+	if [[ -n ${2-} ]]; then
+		printf '#!/bin/sh\n%s\n' "$2" >"$tmp/program"
+		chmod +x "$tmp/program"
+	fi
+	kill -USR2 "$l"
+	until_true said_times l "no upgrade: $1" 1
+	moves l
+	moves c
+}
+
+upgrade_fails() {
+	local l c sums
+	cp "$cat" "$tmp/program"
+	two_flows "$tmp/program"
+	failing 'the successor ended with status 127'
+	failing 'the successor ended with status 3' 'exit 3'
+	failing 'signal 15 ended the successor' "kill \$\$"
+	failing 'the successor took too long' 'exec sleep 100'
+	rm "$tmp/program"
+	cp "$cat" "$tmp/program"
+	upgrade l "$l" 1
+	moves l
+	flows_end
+}
+
+# One side has nothing to say, or nothing to hear, any more.
+upgraded_half_closed() {
+	local l c
+	open_inputs
+	start l /dev/null -l
+	l=$!
+	start c "$tmp/c.in"
+	c=$!
+	printf before >&9
+	printf before >"$tmp/before"
+	arrived "$tmp/l.out" "$tmp/before"
+	upgrade l "$l" 1
+	upgrade c "$c" 1
+	printf between >&9
+	printf beforebetween >"$tmp/between"
+	arrived "$tmp/l.out" "$tmp/between"
+	upgrade l "$l" 2
+	upgrade c "$c" 2
+	printf after >&9
+	exec 9<&-
+	ended "$c" 0
+	ended "$l" 0
+	[[ $(<"$tmp/l.out") == beforebetweenafter && ! -s $tmp/c.out ]]
+}
+
+# ended_as_one SIGNAL: what ends the first process of a side ends the side.
+ended_as_one() {
+	local l c
+	open_inputs
+	start l "$tmp/l.in" -l
+	l=$!
+	start c "$tmp/c.in"
+	c=$!
+	printf x >&9
+	printf x >"$tmp/x"
+	arrived "$tmp/l.out" "$tmp/x"
+	upgrade l "$l" 1
+	upgrade l "$l" 2
+	kill -"$1" "$l"
+	ended "$l" "$2"
+	ended "$c" 1
+	cat "$tmp/c.err"
+	grep -q 'the peer died' "$tmp/c.err"
+}
+
 bad_options() {
 	local rc
-	for words in '' '-w 0 n' '-w x n' '-m 600 n' '-l -m 9 n' '-a n' '-l -a n' '-l --orphan=0 n' 'a b' '--nonsense n'; do
+	for words in '' '-w 0 n' '-w x n' '-m 600 n' '-l -m 9 n' '-a n' '-l -a n' '-l --orphan=0 n' 'a b' '--nonsense n' \
+		'--offer=2 n' '--offer=x n'; do
 		rc=0
 		# shellcheck disable=SC2086 # words
 		"$cat" $words </dev/null >/dev/null 2>&1 || rc=$?
@@ -294,5 +467,10 @@ t name-taken taken
 t stats stats
 t files files
 t adopted-after-a-crash adopted
+t upgraded-in-a-transfer upgraded
+t upgrade-fails upgrade_fails
+t upgraded-half-closed upgraded_half_closed
+t upgraded-terminated ended_as_one TERM 143
+t upgraded-killed ended_as_one KILL 137
 t bad-options bad_options
 tap_end

@@ -6,6 +6,7 @@
  * memory that the peer filled.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -14,6 +15,14 @@
 #include "cat.h"
 
 #define EVENTS	8
+/*
+ * Nothing but time ends a wait in the library early. So a thread that waits there looks this often
+ * whether there is to be an upgrade.
+ */
+#define TICK_NS	200000000
+/* What the receiver writes when it ends. */
+#define ENDED	"e"	/* it has seen the end of the stream */
+#define STOPPED	"s"
 
 /* A stream says only that its session is over; the session knows how it ended. */
 static void die_of(const struct cat *cat, const char *what, int err)
@@ -72,13 +81,23 @@ static int write_message(const struct cat *cat, const struct shmipc_message *mes
 	return write_out(iov, message->nspans);
 }
 
+/* The next message, unless this is to stop first: -EINTR. */
+static int next_message(struct cat *cat, struct shmipc_message *message)
+{
+	int err = -ETIMEDOUT;
+
+	while (err == -ETIMEDOUT && !atomic_load(&cat->stop))
+		err = shmipc_peek(cat->stream, message, TICK_NS);
+	return err == -ETIMEDOUT ? -EINTR : err;
+}
+
 static void *receive(void *arg)
 {
 	struct cat *cat = arg;
 	struct shmipc_message message;
 	int err;
 
-	while ((err = shmipc_peek(cat->stream, &message, SHMIPC_FOREVER)) > 0) {
+	while ((err = next_message(cat, &message)) > 0) {
 		err = write_message(cat, &message);
 		if (err) {
 			/* First: once the stream is reset the other thread may end it all. */
@@ -89,12 +108,30 @@ static void *receive(void *arg)
 		}
 		shmipc_return(cat->stream, &message);
 	}
-	if (err < 0)
+	if (err < 0 && err != -EINTR)
 		die_of(cat, "receiving", err);
-	atomic_store(&cat->received, true);
-	if (write(cat->wake[1], "", 1) != 1)
+	if (write(cat->wake[1], err ? STOPPED : ENDED, 1) != 1)
 		cat_die("pipe", 0);
 	return NULL;
+}
+
+static void start_receiver(struct cat *cat)
+{
+	errno = pthread_create(&cat->receiver, NULL, receive, cat);
+	if (errno)
+		cat_die("thread", 0);
+	cat->receiving = true;
+}
+
+static void join_receiver(struct cat *cat)
+{
+	char how;
+
+	if (read(cat->wake[0], &how, 1) != 1)
+		cat_die("pipe", 0);
+	pthread_join(cat->receiver, NULL);
+	cat->receiving = false;
+	cat->received = how == *ENDED;
 }
 
 /* ---- standard input to session ------------------------------------------ */
@@ -122,77 +159,90 @@ static void watch_session(struct cat *cat)
 	} while (n > 0);
 }
 
-/* Until standard input has something, or its end. */
-static void wait_input(struct cat *cat)
+/* Waits until there is something to do; does what is not the sender's. Is it the sender's? */
+static bool wait_input(struct cat *cat, int ms)
 {
-	struct pollfd fds[2] = {
-		{ .fd = STDIN_FILENO, .events = POLLIN },
-		{ .events = POLLIN },
+	enum { INPUT, SESSION, SIGNALS, OFFER, NR };
+	struct pollfd fds[NR] = {
+		[INPUT] = { .fd = cat->finished ? -1 : STDIN_FILENO, .events = POLLIN },
+		[SESSION] = { .fd = cat->wake[0], .events = POLLIN },
+		[SIGNALS] = { .fd = cat->signals, .events = POLLIN },
+		/* That a successor is ready is news once; the offer's end comes unasked. */
+		[OFFER] = { .fd = cat->offer, .events = atomic_load(&cat->stop) ? 0 : POLLIN },
 	};
 
-	do {
-		if (atomic_load(&cat->received)) {
-			fds[1].fd = shmipc_fd(cat->ep);
-			watch_session(cat);
-		} else {
-			fds[1].fd = cat->wake[0];
-		}
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
-			cat_die("poll", 0);
-	} while (!fds[0].revents);
+	if (cat->received) {
+		fds[SESSION].fd = shmipc_fd(cat->ep);
+		watch_session(cat);
+	}
+	if (poll(fds, NR, ms) < 0 && errno != EINTR)
+		cat_die("poll", 0);
+	if (cat->receiving && fds[SESSION].revents)
+		join_receiver(cat);
+	upgrade_look(cat, fds[SIGNALS].revents, fds[OFFER].revents);
+	return fds[INPUT].revents;
 }
 
-static ssize_t read_in(struct cat *cat, void *data)
+/* The end of standard input. */
+static void finish(struct cat *cat)
 {
-	ssize_t n;
+	int err = shmipc_finish(cat->stream);
 
-	do {
-		wait_input(cat);
-		n = read(STDIN_FILENO, data, PIECE);
-	} while (n < 0 && (errno == EAGAIN || errno == EINTR));
-	return n;
-}
-
-/* One piece. False: the end. */
-static bool send_piece(struct cat *cat)
-{
-	void *data;
-	ssize_t n;
-	int err;
-
-	err = shmipc_reserve(cat->stream, PIECE, &data, SHMIPC_FOREVER);
-	/* By a predecessor. */
-	if (err == -ESHUTDOWN)
-		return false;
-	if (err)
+	/* Or a predecessor's. */
+	if (err && err != -ESHUTDOWN)
 		die_of(cat, "sending", err);
-	n = read_in(cat, data);
-	if (n < 0) {
-		err = errno;
+	cat->finished = true;
+}
+
+/* Standard input has something, or its end. */
+static void fill_and_send(struct cat *cat, void *data)
+{
+	ssize_t n = read(STDIN_FILENO, data, PIECE);
+	int err = errno;
+
+	if (n < 0 && err != EAGAIN && err != EINTR) {
 		cat_complain("standard input", 0);
 		shmipc_reset(cat->stream, err);
 		_exit(1);
 	}
-	err = n ? shmipc_commit(cat->stream, n, 0) : shmipc_cancel(cat->stream);
+	err = n > 0 ? shmipc_commit(cat->stream, n, 0) : shmipc_cancel(cat->stream);
 	if (err)
 		die_of(cat, "sending", err);
-	return n > 0;
+	if (n == 0)
+		finish(cat);
+}
+
+/* What is read is sent: between two calls nothing of the input is here. */
+static void send_piece(struct cat *cat)
+{
+	void *data;
+	int err = shmipc_reserve(cat->stream, PIECE, &data, TICK_NS);
+
+	if (err == -ESHUTDOWN)
+		finish(cat);
+	else if (err == -ETIMEDOUT)
+		wait_input(cat, 0);
+	else if (err)
+		die_of(cat, "sending", err);
+	else if (wait_input(cat, -1))
+		fill_and_send(cat, data);
+	else
+		shmipc_cancel(cat->stream);
 }
 
 void cat_pump(struct cat *cat)
 {
-	pthread_t receiver;
-	int err;
-
-	if (pipe(cat->wake))
+	if (pipe2(cat->wake, O_CLOEXEC))
 		cat_die("pipe", 0);
-	errno = pthread_create(&receiver, NULL, receive, cat);
-	if (errno)
-		cat_die("thread", 0);
-	while (send_piece(cat))
-		;
-	err = shmipc_finish(cat->stream);
-	if (err && err != -ESHUTDOWN)
-		die_of(cat, "sending", err);
-	pthread_join(receiver, NULL);
+	while (!cat->finished || !cat->received) {
+		if (!cat->receiving && atomic_load(&cat->stop))
+			upgrade_hand_over(cat);
+		if (!cat->receiving && !cat->received)
+			start_receiver(cat);
+		if (cat->finished)
+			wait_input(cat, -1);
+		else
+			send_piece(cat);
+	}
+	upgrade_end(cat);
 }
