@@ -287,14 +287,14 @@ flow() {
 piped() {
 	local side=$1 program=$2
 	shift 2
-	rm -f "$tmp/$side."{in,out,tee,blocks}
-	mkfifo "$tmp/$side."{in,out,tee}
+	rm -f "$tmp/$side."{from,to,tee,blocks}
+	mkfifo "$tmp/$side."{from,to,tee}
 	sha256sum <"$tmp/$side.tee" >"$tmp/$side.given" &
 	sums+=($!)
-	sha256sum <"$tmp/$side.out" >"$tmp/$side.gave" &
+	sha256sum <"$tmp/$side.to" >"$tmp/$side.gave" &
 	sums+=($!)
-	flow "$side" | tee "$tmp/$side.tee" >"$tmp/$side.in" &
-	"$program" -w 20 --stats "$@" "$channel" <"$tmp/$side.in" >"$tmp/$side.out" 2>"$tmp/$side.err" &
+	flow "$side" | tee "$tmp/$side.tee" >"$tmp/$side.from" &
+	"$program" -w 20 --stats "$@" "$channel" <"$tmp/$side.from" >"$tmp/$side.to" 2>"$tmp/$side.err" &
 }
 
 # two_flows PROGRAM: both ways at once between $l, which is PROGRAM, and $c, until flows_end().
