@@ -136,6 +136,7 @@ static void raw_successor(struct pair *p, void *name)
 	struct shmipc_adopt adopt = { .size = sizeof(adopt), .name = (uintptr_t)name,
 				      .name_len = strlen(name) };
 	struct shmipc_commit commit = { .size = sizeof(commit) };
+	struct shmipc_close close_all = { .size = sizeof(close_all) };
 	int fd = open("/dev/shmipc", O_RDWR | O_CLOEXEC);
 	struct pollfd ready = { .events = POLLIN };
 
@@ -150,6 +151,8 @@ static void raw_successor(struct pair *p, void *name)
 	pair_hear(p);
 	check_eq(ioctl(adopt.out_fd, SHMIPC_IOC_COMMIT, &commit), 0);
 	pair_hear(p);
+	/* In good order, or it would wait as an orphan for longer than the test takes. */
+	check_eq(ioctl(adopt.out_fd, SHMIPC_IOC_CLOSE, &close_all), 0);
 }
 
 /* ---- the client --------------------------------------------------------------- */
