@@ -163,7 +163,7 @@ perf_one() {
 
 perf_pause() {
 	local words re='4 sessions, 2 MiB, 100 requests before: +[1-9][0-9]* ns \([1-9][0-9]* to [1-9][0-9]*\)$'
-	timeout 50 "$bin/tools/shmipc-perf" -r 3 --pause 4,2,100 >"$tmp/out"
+	timeout 300 "$bin/tools/shmipc-perf" -r 3 --pause 4,2,100 >"$tmp/out"
 	cat "$tmp/out"
 	for words in pause adopt; do
 		grep -qE "^$words: $re" "$tmp/out"
