@@ -138,7 +138,7 @@ struct session {
 	uint8_t slots_seen[SHMIPC_SLOTS_MAX / 8];
 };
 
-/* embedded_handover.c: an offer of this endpoint, until it is over. */
+/* embedded_offer.c: an offer of this endpoint, until it is over. */
 struct embedded_offer {
 	struct object object;
 	struct held door;		/* ADOPT comes in here; the other end is the program's */
@@ -181,6 +181,8 @@ int object_add_locked(struct embedded *e, struct object *object, enum object_kin
 int object_place_locked(struct embedded *e, struct object *object, enum object_kind kind,
 			uint32_t handle);
 struct object *object_find_locked(struct embedded *e, uint32_t handle, enum object_kind kind);
+/* The first of @kind from index @at on, which then is past it, or NULL. */
+struct object *object_next(const struct embedded *e, unsigned int *at, enum object_kind kind);
 /* Takes it out of the table and puts the table's reference. */
 void object_remove_locked(struct embedded *e, struct object *object);
 void object_put(struct object *object);
@@ -253,13 +255,24 @@ int embedded_dial(const char *name);
 int embedded_connect(struct provider *pv, const struct pv_connect *connect, uint32_t *session,
 		     struct shmipc_peer *peer);
 
-/* embedded_handover.c */
-extern const struct handover_ops embedded_handover;
+/* embedded_offer.c: the holder's half of a handover */
+int embedded_offer(struct provider *pv, struct pv_offer *req);
+bool embedded_over(struct provider *pv, int fd);
+int embedded_yield(struct provider *pv, int fd);
 /* Something came for the offer, or its time is over. */
 void offer_pump_locked(struct embedded *e, struct embedded_offer *offer);
 /* A successor that came by a name. Takes over @channel. */
 void offer_visitor_locked(struct embedded *e, int channel, uid_t uid);
 void offer_drop_locked(struct embedded *e, struct embedded_offer *offer);
 void offer_free(struct embedded_offer *offer);
+
+/* embedded_adopt.c: the successor's */
+int embedded_adopt(struct provider *by, const char *name, int fd, struct provider **pv);
+int embedded_pause(struct provider *pv, int64_t timeout_ns);
+int embedded_list(struct provider *pv, uint32_t session, struct pv_list *list);
+int embedded_view(struct provider *pv, uint64_t offset, size_t len, struct pv_mapping *mapping);
+int embedded_commit(struct provider *pv);
+int embedded_own(struct provider *pv, const struct pv_segment *segment, uint64_t offset);
+int embedded_watch(struct provider *pv, uint32_t handle, const char *name, uint64_t cookie);
 
 #endif

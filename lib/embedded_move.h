@@ -71,6 +71,15 @@ struct move {
 	};
 };
 
+/* The other one is stopped, or worse. */
+#define MOVE_STALL_NS	((int64_t)10000000000)
+
+/* Its fields of before, with those of the next kind in them, must not be sent. */
+static inline struct move move_about(enum move_type type, uint32_t handle)
+{
+	return (struct move){ .type = (uint16_t)type, .handle = handle };
+}
+
 /*
  * Sends @move with those of @fds that are not -1, or with none; waits until @until (of now_ns()) if
  * the other doesn't read. Returns 0; -ETIMEDOUT; -EPIPE it is gone.

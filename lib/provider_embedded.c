@@ -102,6 +102,18 @@ struct object *object_find_locked(struct embedded *e, uint32_t handle, enum obje
 	return object && object->handle == handle && object->kind == kind ? object : NULL;
 }
 
+struct object *object_next(const struct embedded *e, unsigned int *at,
+			   enum object_kind kind)
+{
+	while (*at < e->table_size) {
+		struct object *object = e->table[(*at)++];
+
+		if (object && object->kind == kind)
+			return object;
+	}
+	return NULL;
+}
+
 void object_put(struct object *object)
 {
 	if (atomic_fetch_sub_explicit(&object->refs, 1, memory_order_acq_rel) != 1)
@@ -407,6 +419,19 @@ static void embedded_close(struct provider *pv, bool in_child)
 	free(e->table);
 	free(e);
 }
+
+static const struct handover_ops embedded_handover = {
+	.offer = embedded_offer,
+	.over = embedded_over,
+	.yield = embedded_yield,
+	.adopt = embedded_adopt,
+	.pause = embedded_pause,
+	.list = embedded_list,
+	.view = embedded_view,
+	.commit = embedded_commit,
+	.own = embedded_own,
+	.watch = embedded_watch,
+};
 
 const struct provider_ops provider_embedded = {
 	.name = "embedded",

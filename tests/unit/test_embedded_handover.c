@@ -28,7 +28,7 @@
 #define OTHER	65534			/* another uid: nobody */
 
 static const struct provider_ops *const ops = &provider_embedded;
-static const struct handover_ops *const hand = &embedded_handover;
+#define hand	(provider_embedded.handover)
 static char name[64];
 
 /* In children as well, where cmocka can't fail. */
