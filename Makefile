@@ -32,7 +32,7 @@ ALL_CFLAGS = -std=gnu11 $(or $(OPT_$(VARIANT)),$(OPT)) $(WARN) -fPIC -pthread $(
 ALL_CPPFLAGS = -I. -Ilib/include -DSHMIPC_VERSION='"$(VERSION)"' $(CPPFLAGS)
 # Empty, so that a source's own "#define _GNU_SOURCE" is the same one. Not for the examples, which
 # have to compile as they are where a user copies them.
-$(B)/obj/lib/%.o $(B)/obj/tools/%.o $(B)/obj/tests/%.o: ALL_CPPFLAGS += -D_GNU_SOURCE=
+$(B)/obj/lib/%.o $(B)/obj/tools/%.o $(B)/obj/tests/%.o: private ALL_CPPFLAGS += -D_GNU_SOURCE=
 ALL_LDFLAGS = $(or $(OPT_$(VARIANT)),$(OPT)) -pthread $(LDFLAGS)
 
 LIB_SRC := $(wildcard lib/*.c)
@@ -70,9 +70,10 @@ $(B)/flags: FORCE
 	@echo '$(subst ','\'',$(CC) $(ALL_CFLAGS) $(ALL_CPPFLAGS) $(ALL_LDFLAGS))' | \
 		cmp -s - $@ || echo '$(subst ','\'',$(CC) $(ALL_CFLAGS) $(ALL_CPPFLAGS) $(ALL_LDFLAGS))' >$@
 
-$(B)/obj/tests/%.o: ALL_CPPFLAGS += -Ilib -Itests
+# Private: else $(B)/flags would hold what the first target of a run adds, and the next run all anew.
+$(B)/obj/tests/%.o: private ALL_CPPFLAGS += -Ilib -Itests
 $(B)/obj/tools/shmipcctl.o $(B)/obj/tools/shmipcctl/%.o: \
-	ALL_CPPFLAGS += $(shell $(PKG_CONFIG) --cflags libmnl 2>/dev/null)
+	private ALL_CPPFLAGS += $(shell $(PKG_CONFIG) --cflags libmnl 2>/dev/null)
 $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<

@@ -21,8 +21,6 @@ struct ring {
 	uint32_t offered;		/* its handle */
 };
 
-typedef int (*operation)(struct ring *r);
-
 /* 0 or -errno. */
 typedef int (*operation)(struct ring *r);
 

@@ -10,7 +10,10 @@
 #define _GNU_SOURCE
 #include "abi.h"
 
+#include <limits.h>
+#include <linux/futex.h>
 #include <pthread.h>
+#include <sys/syscall.h>
 
 #include "races.h"
 
@@ -55,21 +58,32 @@ struct pair {
 struct lane {
 	operation op;
 	struct ring *ring;
-	volatile bool *go;
-	volatile bool ready;
+	uint32_t *go;
+	uint32_t ready;
 	unsigned int nap_us;
 	int result;
 };
 
-/* Not a spin: on an emulated machine it would keep the other one from its processor. */
-static void wait_for(volatile bool *flag)
+static void raise_flag(uint32_t *flag)
 {
-	struct timespec ts = { .tv_nsec = 20000 };
-	int tries;
+	/* release: pairs with wait_for(); a process that waits sees what was done before */
+	__atomic_store_n(flag, 1, __ATOMIC_RELEASE);
+	syscall(SYS_futex, flag, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
 
-	for (tries = 0; !*flag && tries < 300000; tries++)
-		nanosleep(&ts, NULL);
-	assert_true(*flag);
+/*
+ * Asleep, and woken: a spin would keep the other one from its processor on an emulated machine, and
+ * there a nap that looks again and again costs more than all that is tested here.
+ */
+static void wait_for(uint32_t *flag)
+{
+	struct timespec limit = { .tv_sec = 30 };
+
+	/* acquire: pairs with raise_flag() */
+	while (!__atomic_load_n(flag, __ATOMIC_ACQUIRE)) {
+		if (syscall(SYS_futex, flag, FUTEX_WAIT, 0, &limit, NULL, 0))
+			assert_int_not_equal(errno, ETIMEDOUT);
+	}
 }
 
 static void lane_run(struct lane *l)
@@ -77,7 +91,7 @@ static void lane_run(struct lane *l)
 	struct timespec ts = { .tv_sec = l->nap_us / 1000000,
 			       .tv_nsec = l->nap_us % 1000000 * 1000 };
 
-	l->ready = true;
+	raise_flag(&l->ready);
 	wait_for(l->go);
 	nanosleep(&ts, NULL);
 	l->result = l->op(l->ring);
@@ -166,7 +180,7 @@ static void set_naps(struct course *c, struct lane *a, struct lane *b)
 static void round_of_threads(struct course *c)
 {
 	struct ring ring = { .server.fd = -1, .client.fd = -1 };
-	volatile bool go = false;
+	uint32_t go = 0;
 	struct lane a = { c->pair->a, &ring, &go, false, 0, 0 };
 	struct lane b = { c->pair->b, &ring, &go, false, 0, 0 };
 	pthread_t thread;
@@ -175,7 +189,7 @@ static void round_of_threads(struct course *c)
 	set_naps(c, &a, &b);
 	assert_int_equal(pthread_create(&thread, NULL, lane_thread, &b), 0);
 	wait_for(&b.ready);
-	go = true;
+	raise_flag(&go);
 	lane_run(&a);
 	pthread_join(thread, NULL);
 	ring_close(&ring);
@@ -186,8 +200,8 @@ static void round_of_threads(struct course *c)
 
 /* What the two processes of a round share. */
 struct shared {
-	volatile bool listening, queued, accepted, granted, go;
-	volatile bool ready[2];	/* the client's process, the server's */
+	uint32_t listening, queued, accepted, granted, go;
+	uint32_t ready[2];	/* the client's process, the server's */
 };
 
 static void server_goes_to(struct ring *r, struct shared *sh, enum stage stage)
@@ -195,19 +209,19 @@ static void server_goes_to(struct ring *r, struct shared *sh, enum stage stage)
 	struct shmipc_accept a;
 
 	open_server(r);
-	sh->listening = true;
+	raise_flag(&sh->listening);
 	if (stage < SESSION)
 		return;
 	wait_for(&sh->queued);
 	a = abi_accept_arg(r->listener);
 	must(abi_ioctl(r->server.fd, SHMIPC_IOC_ACCEPT, &a));
 	r->at_server = a.out_session;
-	sh->accepted = true;
+	raise_flag(&sh->accepted);
 	if (stage >= GRANTED)
 		must(server_grants(r));
 	if (stage == GIVEN)
 		must(server_gives(r));
-	sh->granted = true;
+	raise_flag(&sh->granted);
 }
 
 static void client_goes_to(struct ring *r, struct shared *sh, enum stage stage)
@@ -216,7 +230,7 @@ static void client_goes_to(struct ring *r, struct shared *sh, enum stage stage)
 	open_client(r);
 	if (stage >= QUEUED)
 		client_queues(r);
-	sh->queued = true;
+	raise_flag(&sh->queued);
 	if (stage < SESSION)
 		return;
 	wait_for(&sh->accepted);
@@ -240,10 +254,10 @@ static int run_party(struct course *c, struct lane *l, struct shared *sh, bool s
 		server_goes_to(&ring, sh, c->pair->stage);
 	else
 		client_goes_to(&ring, sh, c->pair->stage);
-	sh->ready[server] = true;
+	raise_flag(&sh->ready[server]);
 	if (l->op != exits) {
 		wait_for(&sh->ready[!server]);
-		sh->go = true;
+		raise_flag(&sh->go);
 	}
 	lane_run(l);
 	ring_close(&ring);
@@ -268,7 +282,7 @@ static void round_of_processes(struct course *c)
 			run_party(c, &a, sh, !c->pair->server_exits);
 		wait_for(&sh->ready[0]);
 		wait_for(&sh->ready[1]);
-		sh->go = true;
+		raise_flag(&sh->go);
 		assert_int_equal(abi_reap(pid[1]), 0);
 	} else {
 		run_party(c, &a, sh, !c->pair->server_exits);
