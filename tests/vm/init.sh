@@ -34,6 +34,7 @@ for tty in ttyS1 ttyS2; do
 	stty -F /dev/$tty raw -echo
 done
 
+echo "shmipc-vm: init" >/dev/kmsg
 if [ -e /shmipc.ko ] && ! insmod /shmipc.ko 2>/tmp/insmod; then
 	sed 's/^/guest: /' /tmp/insmod >/dev/ttyS1
 	finish "insmod failed"

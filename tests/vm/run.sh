@@ -7,7 +7,8 @@
 # Boot a kernel under QEMU's software emulation and run CMD in it as root. CMD's output streams to stdout, the
 # kernel's messages go to the log file. The exit status is
 #   3    the kernel log is bad (gate.sh), whatever CMD said
-#   4    the rig failed: no kernel, no boot, the module did not load, no status from the guest
+#   4    the rig failed: no kernel, no boot (in SHMIPC_VM_BOOT_LIMIT seconds, 240, twice), the module did not load,
+#        no status from the guest
 #   124  the time was up
 #   else CMD's own
 #
@@ -83,19 +84,40 @@ log_buf_len=4M ignore_loglevel init_on_alloc=0 $append" \
 	qemu=$!
 }
 
+# init.sh says so before it loads the module: until then nothing but the kernel and the emulator has run.
+booted()
+{
+	grep -qs '^.*shmipc-vm: init' "$log"
+}
+
+boot_watch()
+{
+	local left
+
+	for ((left = 2 * ${SHMIPC_VM_BOOT_LIMIT:-240}; left > 0; left--)); do
+		! booted && kill -0 "$qemu" 2>/dev/null || return 0
+		sleep 0.5
+	done
+	booted || { : >"$tmp/hung" && kill "$qemu"; }
+}
+
 # Leaves QEMU's exit status in rc.
 boot_and_wait()
 {
-	local tail
+	local tail watch
 
 	: >"$tmp/out"
 	: >"$tmp/status"
+	rm -f "$tmp/hung" "$log"
 	boot
 	tail -c +1 -s 0.1 -f --pid="$qemu" "$tmp/out" &
 	tail=$!
+	boot_watch &
+	watch=$!
 	rc=0
 	wait "$qemu" || rc=$?
 	qemu=
+	wait "$watch" || true
 	wait "$tail" || true
 }
 
@@ -104,6 +126,7 @@ verdict()
 	local rc=$1 status
 
 	status=$(tr -d '\r\n' <"$tmp/status")
+	[[ ! -e $tmp/hung ]] || vm_die 'the kernel hung in its boot, twice'
 	if [[ $rc == 124 || $rc == 137 ]]; then
 		"$vm_dir/gate.sh" "$log" >&2 || true
 		echo "run.sh: time is up after $timeout s" >&2
@@ -128,8 +151,12 @@ mapfile -t emulator <<<"$emulator"
 initramfs_make "$tmp/root" "$tmp/initrd" "$ko" "$@"
 truncate -s 1M "$tmp/disk"
 boot_and_wait
-# QEMU's threads can stumble over each other while the guest places its devices: an assertion of its own, before CMD.
-if [[ $rc == 134 && ! -s $tmp/out ]]; then
+# QEMU's threads can stumble over each other while the guest places its devices, and end in an assertion of its own or
+# leave the kernel waiting for a device. Both before the module is loaded, so that no fault of ours is passed over.
+if [[ -e $tmp/hung ]]; then
+	vm_note "the kernel hung in its boot; once more: $(tail -n 1 "$log")"
+	boot_and_wait
+elif [[ $rc == 134 && ! -s $tmp/out ]]; then
 	vm_note "QEMU aborted before the guest ran anything; once more: $(tail -n 1 "$tmp/qemu")"
 	boot_and_wait
 fi

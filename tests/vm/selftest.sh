@@ -78,6 +78,11 @@ wrong_module()
 	[[ $rc == 4 ]] && ! grep -q reached "$tmp/vm.out"
 }
 
+boot_hangs()
+{
+	SHMIPC_VM_BOOT_LIMIT=1 vm_says 'hung in its boot, twice' 4 '' 'echo reached' && grep -q 'once more' "$tmp/vm.err"
+}
+
 # program NAME BODY: a test program for the suite, of the shell.
 program()
 {
@@ -159,6 +164,7 @@ vm_timeout=15 t hang vm 124 'before' 'echo before; sleep 1000'
 t warn vm_says 'WARNING:' 3 'after' "echo warn >$param/fault; echo after"
 t oops vm_says 'NULL pointer' 3 '' "echo oops >$param/fault; sleep 1000"
 t early-reboot vm_says 'no end of run' 3 '' 'reboot -f'
+t boot-hangs boot_hangs
 t wrong-module wrong_module
 t suite-good suite_good
 t suite-bad suite_bad
