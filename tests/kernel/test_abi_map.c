@@ -341,7 +341,15 @@ static void *race_peer(void *arg)
 	return NULL;
 }
 
-/* Both orders must come up, and the counts are the module's as well. */
+static bool race_met(const struct race *r)
+{
+	return r->mapped && r->refused && r->read;
+}
+
+/*
+ * Both orders must come up, and the counts are the module's as well. On a busy machine the peer
+ * may not get to it for many rounds.
+ */
 static void test_race_map(void **state)
 {
 	struct race r = { .p = abi_pair_open(NAME) };
@@ -354,7 +362,7 @@ static void test_race_map(void **state)
 
 	(void)state;
 	assert_int_equal(pthread_create(&thread, NULL, race_peer, &r), 0);
-	for (i = 0; i < RACE_ROUNDS; i++) {
+	for (i = 0; i < RACE_ROUNDS || (!race_met(&r) && i < 10 * RACE_ROUNDS); i++) {
 		must(abi_seg_create(r.p.server.fd, 16 * ABI_PAGE, &seg));
 		must(abi_grant(r.p.server.fd, r.p.at_server, seg.handle, 1));
 		abi_nap(&seed, nap);
@@ -366,7 +374,7 @@ static void test_race_map(void **state)
 	pthread_join(thread, NULL);
 	print_message("mapped %ld, refused %ld, read %ld, faulted %ld\n", r.mapped, r.refused,
 		      r.read, r.faulted);
-	assert_true(r.mapped > 0 && r.refused > 0 && r.read > 0);
+	assert_true(race_met(&r));
 	abi_pair_close(&r.p);
 }
 

@@ -5,7 +5,8 @@
  * looks who came first. What a loser is told is one of a few errnos; after the rounds of a pair
  * nothing is alive, and both orders must have been seen where they can be told apart.
  *
- * SHMIPC_RACE_ROUNDS: rounds of each pair (200; 25 with SHMIPC_TEST_SLOW).
+ * SHMIPC_RACE_ROUNDS: rounds of each pair (200, and 1,000 in the long check; 25 and 100 with
+ * SHMIPC_TEST_SLOW).
  */
 #define _GNU_SOURCE
 #include "abi.h"
@@ -465,9 +466,10 @@ static const struct pair pairs[] = {
 
 static long rounds(void)
 {
-	const char *text = getenv("SHMIPC_RACE_ROUNDS");
+	const char *text = getenv("SHMIPC_RACE_ROUNDS"), *scale = getenv("SHMIPC_TEST_SCALE");
+	bool longer = scale && !strcmp(scale, "long");
 
-	return text ? atol(text) : abi_slow() ? 25 : 200;
+	return text ? atol(text) : abi_slow() ? (longer ? 100 : 25) : (longer ? 1000 : 200);
 }
 
 static void test_pair(void **state)
