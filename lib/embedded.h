@@ -124,9 +124,14 @@ struct session {
 	bool foreign;			/* another uid (invariant) */
 	bool dead;			/* the peer is gone: all its grants may be taken */
 	bool stuck;			/* a descriptor that a successor needs was not kept */
+	bool watched;			/* causes for @paused are wanted */
+	bool paused;			/* the peer has stopped for a handover */
+	bool moved;			/* MOVED came, and no CHANGED yet */
 	uint32_t end;			/* SHMIPC_CAUSE_PEER_*; 0: it goes on */
 	int pidfd;			/* or -1: not visible from here; another's after MOVED */
-	struct ucred peer;		/* (invariant) */
+	uint32_t expect_uid;		/* (invariant) the peer must be of it, or SHMIPC_UID_ANY */
+	struct ucred peer;		/* whom it was made with (invariant) */
+	struct shmipc_peer now;		/* who that is now */
 	int64_t since;			/* when it was connected (invariant) */
 	struct grant *grants;		/* received and not asked for yet */
 	unsigned int nr_grants, max_grants;
@@ -165,6 +170,7 @@ struct embedded {
 	struct embedded_offer *offer;	/* the one that is open */
 	struct held predecessor;	/* the channel to it, until COMMIT; else -1 */
 	bool quiet;			/* it is another's: no peer is told of what ends here */
+	uint32_t handovers;		/* of this endpoint, until it came here (invariant) */
 };
 
 /* What an epoll entry stands for; beside the handle in its data. */
@@ -224,6 +230,13 @@ void session_unwatch(struct embedded *e, struct session *session);
 int session_grant(struct session *session, uint32_t slot, int fd, size_t max);
 /* MOVED came: from now on the peer is the process of @pidfd, which is taken over unless it fails. */
 int session_moved(struct session *session, int pidfd);
+/*
+ * CHANGED came, from @who: likewise. -EACCES: of another uid than the session is for; -EBADMSG also where
+ * the kernel does not say who.
+ */
+int session_changed(struct session *session, const struct ucred *who, int pidfd);
+int embedded_peer(struct provider *pv, uint32_t session, struct shmipc_peer *peer, bool *paused);
+int embedded_peer_watch(struct provider *pv, uint32_t session, uint64_t cookie, bool on);
 /* Says BYE or REFUSE, unless @quiet, and takes it out of everything. */
 void session_drop_locked(struct embedded *e, struct session *session, uint32_t reason);
 void session_refuse_locked(struct embedded *e, struct session *session, int error);
@@ -234,7 +247,8 @@ void session_forget(struct session *session);
 void session_pump_locked(struct embedded *e, struct session *session, bool outside, int want);
 void session_died_locked(struct embedded *e, struct session *session);
 void session_rang_locked(struct embedded *e, struct session *session);
-int session_take_hello(struct session *session, const int fds[LINK_FDS]);
+int session_take_hello(struct session *session, const struct link_message *message,
+		       const int fds[LINK_FDS]);
 
 /* embedded_bind.c */
 int embedded_bind(struct provider *pv, const struct pv_bind *bind, uint32_t *listener);

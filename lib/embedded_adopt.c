@@ -18,6 +18,7 @@
 #include "embedded.h"
 #include "embedded_move.h"
 #include "error.h"
+#include "log.h"
 
 static int self_pidfd(void)
 {
@@ -96,6 +97,7 @@ int embedded_pause(struct provider *pv, int64_t timeout_ns)
 	move_close(fds);
 	switch (err) {
 	case 0:
+		embedded(pv)->handovers = move.handovers + 1;
 		return move.type == MOVE_BEGIN ? 0 : -EBADMSG;
 	case -ETIMEDOUT:
 		return error_set(err, "the other program did not stop in time");
@@ -208,6 +210,10 @@ static int take_session(struct embedded *e, const struct move *move, int fds[MOV
 	s->peer.pid = (pid_t)move->session.pid;
 	s->peer.uid = move->session.uid;
 	s->peer.gid = move->session.gid;
+	s->expect_uid = move->session.expect_uid;
+	s->now = move->session.now;
+	s->paused = move->session.paused;
+	s->moved = move->session.moved;
 	s->datagram_in = move->session.datagram_in;
 	s->datagram_out = move->session.datagram_out;
 	s->foreign = move->session.foreign;
@@ -310,8 +316,9 @@ static void item_session(struct shmipc_item *item, const struct session *s)
 		item->flags |= SHMIPC_ITEM_PEER_DIED;
 	item->causes = s->object.causes;
 	item->count = s->nr_given + s->nr_grants + s->nr_taken;
-	item->peer = (struct shmipc_peer){ .uid = s->peer.uid, .gid = s->peer.gid,
-					   .pid = (uint32_t)s->peer.pid };
+	if (s->paused)
+		item->flags |= SHMIPC_ITEM_PEER_PAUSED;
+	item->peer = s->now;
 }
 
 /* False: it is none that the library knows. */
@@ -441,6 +448,21 @@ static void listen_again_locked(struct embedded *e, struct listener *l, int pidf
 		link_send(container_of(pos, struct session, guest)->link.fd, LINK_MOVED, 0, &pidfd, 1);
 }
 
+/* Said by this process itself, so that the kernel vouches for who it is. */
+static void tell_changed(const struct embedded *e, int pidfd)
+{
+	struct object *object;
+	unsigned int at = 0;
+
+	while ((object = object_next(e, &at, OBJECT_SESSION))) {
+		const struct session *s = container_of(object, struct session, object);
+		int err = link_send(s->link.fd, LINK_CHANGED, e->handovers, &pidfd, 1);
+
+		if (err && err != -EPIPE)
+			log_warn("process %u could not be told who took over (errno %d)", s->now.pid, -err);
+	}
+}
+
 static int request_commit(struct embedded *e, int pidfd)
 {
 	struct move move = move_about(MOVE_COMMIT, 0);
@@ -472,6 +494,7 @@ int embedded_commit(struct provider *pv)
 		while ((object = object_next(e, &at, OBJECT_LISTENER)))
 			listen_again_locked(e, container_of(object, struct listener, object), pidfd);
 		held_close(&e->predecessor);
+		tell_changed(e, pidfd);
 		pthread_mutex_unlock(&e->lock);
 	}
 	close(pidfd);

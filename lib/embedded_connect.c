@@ -71,11 +71,13 @@ static int start(const struct pv_connect *connect, struct session **out)
 	if (!*out)
 		return err == -ESRCH ? -ECONNREFUSED : err;
 	(*out)->state = SESSION_LIVE;
+	if (connect->check_uid)
+		(*out)->expect_uid = connect->expect_uid;
 	(*out)->object.cookie = connect->cookie;
 	return 0;
 }
 
-static int say_hello(struct session *session, const struct segment *segment)
+static int say_hello(const struct embedded *e, struct session *session, const struct segment *segment)
 {
 	int fds[LINK_FDS] = { segment->fd, -1 };
 	int err = link_make_bell(session->foreign, &session->bell_in, &fds[1]);
@@ -86,7 +88,7 @@ static int say_hello(struct session *session, const struct segment *segment)
 	session->bytes_out = segment->len;
 	err = segment_given(session, segment, 0);
 	if (!err)
-		err = link_send(session->link.fd, LINK_HELLO, 0, fds, LINK_FDS);
+		err = link_send(session->link.fd, LINK_HELLO, e->handovers, fds, LINK_FDS);
 	if (session->foreign)
 		close(fds[1]);
 	/* It closed already; what it said before, why, is still to be heard. */
@@ -108,22 +110,28 @@ static int refusal(uint32_t value)
 static int hear_answer(struct session *session)
 {
 	struct link_message message = { 0 };
+	struct ucred who;
 	int fds[LINK_FDS];
-	int ret = link_receive(session->link.fd, &message, fds);
+	int ret = link_receive_from(session->link.fd, &message, fds, &who);
 
 	if (!ret)
 		return -ECONNREFUSED;
 	if (ret < 0)
 		return ret == -EAGAIN ? 1 : ret;
 	if (message.type == LINK_WELCOME)
-		return session_take_hello(session, fds);
-	/* Who listened has a successor, which will answer. */
-	if (message.type == LINK_MOVED && !session_moved(session, fds[0]))
+		return session_take_hello(session, &message, fds);
+	/* Who listened has a successor, which will answer, and tells how often it was handed over then. */
+	ret = -EBADMSG;
+	if (message.type == LINK_MOVED)
+		ret = session_moved(session, fds[0]);
+	if (message.type == LINK_CHANGED)
+		ret = session_changed(session, &who, fds[0]);
+	if (!ret)
 		return 1;
 	for (int i = 0; i < LINK_FDS; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
-	return message.type == LINK_REFUSE ? refusal(message.value) : -EBADMSG;
+	return message.type == LINK_REFUSE ? refusal(message.value) : ret;
 }
 
 static int wait_answer(struct session *session, int64_t timeout_ns)
@@ -162,8 +170,7 @@ static int add_session(struct embedded *e, struct session *session, uint32_t *ha
 	err = session_add_locked(e, session);
 	if (!err) {
 		*handle = session->object.handle;
-		*peer = (struct shmipc_peer){ .uid = session->peer.uid, .gid = session->peer.gid,
-					      .pid = (uint32_t)session->peer.pid };
+		*peer = session->now;
 	}
 	pthread_mutex_unlock(&e->lock);
 	return err;
@@ -185,7 +192,7 @@ int embedded_connect(struct provider *pv, const struct pv_connect *connect, uint
 		return error_set(-ENOENT, "the segment to connect with is not this endpoint's");
 	err = start(connect, &s);
 	if (!err)
-		err = say_hello(s, own);
+		err = say_hello(e, s, own);
 	object_put(&own->object);
 	if (!err)
 		err = wait_answer(s, connect->timeout_ns);

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+#include <uapi/shmipc.h>
 
 #define SEGMENT_SEALS	(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 /* Share of the send buffer that grants may fill, so that a BYE always fits. */
@@ -26,13 +27,20 @@ static unsigned int wanted_fds(uint16_t type)
 	case LINK_GRANT:
 	case LINK_MOVED:
 	case LINK_ADOPT:
+	case LINK_CHANGED:
 		return 1;
 	default:
 		return 0;
 	}
 }
 
-static bool room_for_grant(int sock)
+/* Of these a peer may be sent any number that it doesn't read. */
+static bool leaves_room(enum link_type type)
+{
+	return type == LINK_GRANT || type == LINK_PAUSED;
+}
+
+static bool room_for_more(int sock)
 {
 	int queued, buffer;
 	socklen_t len = sizeof(buffer);
@@ -41,6 +49,23 @@ static bool room_for_grant(int sock)
 	    getsockopt(sock, SOL_SOCKET, SO_SNDBUF, &buffer, &len))
 		return true;
 	return queued < GRANT_SHARE(buffer);
+}
+
+union control {
+	struct cmsghdr header;
+	char space[CMSG_SPACE(LINK_FDS * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+};
+
+/* Behind what is there already. */
+static void add_control(struct msghdr *msg, int type, const void *data, size_t len)
+{
+	struct cmsghdr *c = (void *)((char *)msg->msg_control + msg->msg_controllen);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = type;
+	c->cmsg_len = CMSG_LEN(len);
+	memcpy(CMSG_DATA(c), data, len);
+	msg->msg_controllen += CMSG_SPACE(len);
 }
 
 int link_send(int sock, enum link_type type, uint32_t value, const int *fds, unsigned int nr)
@@ -52,40 +77,52 @@ int link_send(int sock, enum link_type type, uint32_t value, const int *fds, uns
 		.value = value,
 		.nr_fds = nr,
 	};
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(LINK_FDS * sizeof(int))];
-	} control = { 0 };
+	union control control = { 0 };
 	struct iovec iov = { &message, sizeof(message) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control };
 
-	if (type == LINK_GRANT && !room_for_grant(sock))
+	if (leaves_room(type) && !room_for_more(sock))
 		return -EAGAIN;
-	if (nr) {
-		msg.msg_control = &control;
-		msg.msg_controllen = CMSG_SPACE(nr * sizeof(int));
-		control.header.cmsg_level = SOL_SOCKET;
-		control.header.cmsg_type = SCM_RIGHTS;
-		control.header.cmsg_len = CMSG_LEN(nr * sizeof(int));
-		memcpy(CMSG_DATA(&control.header), fds, nr * sizeof(int));
-	}
+	if (nr)
+		add_control(&msg, SCM_RIGHTS, fds, nr * sizeof(int));
+	if (type == LINK_CHANGED)
+		add_control(&msg, SCM_CREDENTIALS,
+			    &(struct ucred){ .pid = getpid(), .uid = geteuid(), .gid = getegid() },
+			    sizeof(struct ucred));
+	if (!msg.msg_controllen)
+		msg.msg_control = NULL;
 	if (sendmsg(sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
 		return 0;
 	return errno == ECONNRESET || errno == ENOTCONN ? -EPIPE : -errno;
 }
 
-/* Descriptors beyond LINK_FDS are not even installed: the control buffer has no room for them. */
-static unsigned int take_fds(struct msghdr *msg, int fds[LINK_FDS])
+/* Those beyond LINK_FDS, for which there may be room where no credentials came, are closed. */
+static unsigned int take_fds(const struct cmsghdr *c, int fds[LINK_FDS])
+{
+	size_t nr = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+	int fd;
+
+	for (size_t i = 0; i < nr; i++) {
+		memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+		if (i < LINK_FDS)
+			fds[i] = fd;
+		else
+			close(fd);
+	}
+	return (unsigned int)nr;
+}
+
+static unsigned int take_control(struct msghdr *msg, int fds[LINK_FDS], struct ucred *who)
 {
 	unsigned int nr = 0;
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-		size_t bytes = c->cmsg_len - CMSG_LEN(0);
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+		if (c->cmsg_level != SOL_SOCKET)
 			continue;
-		for (size_t i = 0; i < bytes / sizeof(int) && nr < LINK_FDS; i++)
-			memcpy(&fds[nr++], CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+		if (c->cmsg_type == SCM_RIGHTS)
+			nr = take_fds(c, fds);
+		if (c->cmsg_type == SCM_CREDENTIALS)
+			memcpy(who, CMSG_DATA(c), sizeof(*who));
 	}
 	return nr;
 }
@@ -97,17 +134,27 @@ static int check_message(const struct link_message *m, ssize_t bytes, int flags,
 	if (m->version != LINK_VERSION)
 		return m->type == LINK_HELLO || m->type == LINK_WELCOME ? -EPROTONOSUPPORT
 									: -EBADMSG;
-	if (m->type < LINK_HELLO || m->type > LINK_ADOPT)
+	if (m->type < LINK_HELLO || m->type > LINK_CHANGED)
 		return -EBADMSG;
 	return nr == wanted_fds(m->type) && nr == m->nr_fds ? 1 : -EBADMSG;
 }
 
 int link_receive(int sock, struct link_message *message, int fds[LINK_FDS])
 {
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(LINK_FDS * sizeof(int))];
-	} control;
+	struct ucred who;
+
+	return link_receive_from(sock, message, fds, &who);
+}
+
+int link_ask_who(int sock)
+{
+	return setsockopt(sock, SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int)) ? -errno : 0;
+}
+
+int link_receive_from(int sock, struct link_message *message, int fds[LINK_FDS],
+		      struct ucred *who)
+{
+	union control control;
 	struct iovec iov = { message, sizeof(*message) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
 			      .msg_controllen = sizeof(control) };
@@ -117,18 +164,19 @@ int link_receive(int sock, struct link_message *message, int fds[LINK_FDS])
 
 	for (int i = 0; i < LINK_FDS; i++)
 		fds[i] = -1;
+	*who = (struct ucred){ .uid = SHMIPC_UID_ANY, .gid = SHMIPC_UID_ANY };
 	do
 		bytes = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	/* RESET is said once, when the peer closed with messages unread; ours are still there. */
 	while (bytes < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (bytes < 0)
 		return -errno;
-	nr = take_fds(&msg, fds);
+	nr = take_control(&msg, fds, who);
 	/* An empty message and the end look alike; nobody of ours sends empty ones. */
 	if (!bytes && !nr)
 		return 0;
 	ret = check_message(message, bytes, msg.msg_flags, nr);
-	for (unsigned int i = 0; ret < 0 && i < nr; i++) {
+	for (unsigned int i = 0; ret < 0 && i < nr && i < LINK_FDS; i++) {
 		close(fds[i]);
 		fds[i] = -1;
 	}

@@ -7,9 +7,14 @@
  *			       <-	WELCOME {segment, bell}, or REFUSE errno
  *	GRANT slot {segment}  <->	GRANT slot {segment}
  *	BYE reason	      <->	BYE reason
+ *	PAUSED, RESUMED	      <->	PAUSED, RESUMED
  *	MOVED {pidfd}	      <->	MOVED {pidfd}
+ *	CHANGED count {pidfd} <->	CHANGED count {pidfd}
  *
- * MOVED: this end is another process from here on, and its pidfd is this one.
+ * An end that is handed over says PAUSED, then RESUMED if nothing came of it, else MOVED: it is the
+ * process of this pidfd from here on, and what the old one does means nothing. That one says CHANGED, to
+ * which the kernel puts who sent it; @count is how often the endpoint was handed over, as in HELLO and
+ * WELCOME. A write, to which somebody may be led, can't say it: it takes the descriptor, too.
  *
  * A successor sends ADOPT {socket} in place of HELLO, or over the descriptor of an offer; what
  * goes through that socket is embedded_move.h's.
@@ -27,6 +32,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 enum link_type {
 	LINK_HELLO = 1,
@@ -36,17 +42,20 @@ enum link_type {
 	LINK_BYE,
 	LINK_MOVED,
 	LINK_ADOPT,
+	LINK_PAUSED,
+	LINK_RESUMED,
+	LINK_CHANGED,
 };
 
 #define LINK_MAGIC	0x6d687369U
-#define LINK_VERSION	2
+#define LINK_VERSION	3
 #define LINK_FDS	2	/* descriptors a message, at most */
 
 struct link_message {
 	uint32_t magic;
 	uint16_t version;
 	uint16_t type;
-	uint32_t value;		/* errno, slot or reason */
+	uint32_t value;		/* errno, slot, reason or count */
 	uint32_t nr_fds;
 };
 
@@ -58,6 +67,14 @@ int link_send(int sock, enum link_type type, uint32_t value, const int *fds, uns
  * 0 at the end; -EAGAIN; -EBADMSG; -EPROTONOSUPPORT a HELLO or WELCOME of another version.
  */
 int link_receive(int sock, struct link_message *message, int fds[LINK_FDS]);
+
+/*
+ * The same, and @who sent it, as the kernel says once link_ask_who() was called; else, or if it says nothing
+ * of the message, pid 0 and a uid that means nothing.
+ */
+int link_receive_from(int sock, struct link_message *message, int fds[LINK_FDS],
+		      struct ucred *who);
+int link_ask_who(int sock);
 
 /* A segment's descriptor must be a sealed memfd, readable only. Fills in its size. */
 int link_check_segment(int fd, size_t *len);

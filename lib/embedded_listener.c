@@ -201,9 +201,10 @@ void listener_pump_locked(struct embedded *e, struct listener *listener, bool ou
 
 /* HELLO came. Returns 0 or why it is refused. */
 static int check_hello_locked(struct embedded *e, struct listener *listener,
-			      struct session *session, const int fds[LINK_FDS])
+			      struct session *session, const struct link_message *message,
+			      const int fds[LINK_FDS])
 {
-	int err = session_take_hello(session, fds);
+	int err = session_take_hello(session, message, fds);
 
 	if (err)
 		return err;
@@ -235,7 +236,7 @@ static void first_message_locked(struct embedded *e, struct listener *listener,
 		ret = -EBADMSG;
 	}
 	if (ret == 1)
-		ret = check_hello_locked(e, listener, session, fds);
+		ret = check_hello_locked(e, listener, session, &message, fds);
 	else if (!ret)
 		ret = -ECONNREFUSED;
 	if (ret) {
@@ -334,7 +335,8 @@ static int welcome_locked(struct embedded *e, struct session *session,
 		if (!err)
 			err = watch_add(e, mine, session->object.handle, WATCH_BELL);
 		if (!err)
-			err = link_send(session->link.fd, LINK_WELCOME, 0, fds, LINK_FDS);
+			err = link_send(session->link.fd, LINK_WELCOME, e->handovers, fds,
+					LINK_FDS);
 		if (datagram)
 			close(fds[1]);
 		return err;
@@ -385,8 +387,7 @@ int embedded_accept(struct provider *pv, uint32_t listener, const struct pv_segm
 				    &s);
 	if (s) {
 		*session = s->object.handle;
-		*peer = (struct shmipc_peer){ .uid = s->peer.uid, .gid = s->peer.gid,
-					      .pid = (uint32_t)s->peer.pid };
+		*peer = s->now;
 		/* A BYE that came while it waited was left in the socket. */
 		session_pump_locked(e, s, true, -1);
 	}

@@ -23,7 +23,7 @@
 #include <uapi/shmipc.h>
 
 #define MOVE_MAGIC	0x76706873U
-#define MOVE_VERSION	1
+#define MOVE_VERSION	2
 #define MOVE_FDS	4	/* descriptors a message, at most */
 
 enum move_type {
@@ -47,6 +47,7 @@ struct move {
 	uint32_t handle;	/* GIVEN, GRANTED: of the session */
 	union {
 		int32_t error;			/* REFUSE: -errno */
+		uint32_t handovers;		/* BEGIN: as in struct embedded */
 		struct {
 			uint32_t blob;
 		} segment;
@@ -59,7 +60,9 @@ struct move {
 			uint32_t state, listener;
 			uint32_t causes, end;
 			uint32_t pid, uid, gid;
-			uint8_t datagram_in, datagram_out, foreign, dead;
+			uint32_t expect_uid;
+			struct shmipc_peer now;
+			uint8_t datagram_in, datagram_out, foreign, dead, paused, moved;
 			int64_t since;
 			uint64_t bytes_in, bytes_out;
 			uint8_t slots_seen[SHMIPC_SLOTS_MAX / 8];

@@ -305,6 +305,10 @@ static int send_session(int channel, const struct session *s, int64_t until)
 	move.session.pid = (uint32_t)s->peer.pid;
 	move.session.uid = s->peer.uid;
 	move.session.gid = s->peer.gid;
+	move.session.expect_uid = s->expect_uid;
+	move.session.now = s->now;
+	move.session.paused = s->paused;
+	move.session.moved = s->moved;
 	move.session.datagram_in = s->datagram_in;
 	move.session.datagram_out = s->datagram_out;
 	move.session.foreign = s->foreign;
@@ -345,6 +349,7 @@ static int send_all(const struct embedded *e, const struct embedded_offer *offer
 	struct move move = move_about(MOVE_BEGIN, 0);
 	unsigned int at = 0;
 
+	move.handovers = e->handovers;
 	err = move_send(channel, &move, NULL, until);
 	while (!err && (object = object_next(e, &at, OBJECT_SEGMENT)))
 		err = send_segment(channel, container_of(object, struct segment, object),
@@ -436,6 +441,20 @@ static int await_commit(const struct embedded_offer *offer, int *pidfd)
 	return err;
 }
 
+/* @type says what is to come of it. A peer that has no room for that is not one that waits for it. */
+static void tell_pause(const struct embedded *e, enum link_type type)
+{
+	struct object *object;
+	unsigned int at = 0;
+
+	while ((object = object_next(e, &at, OBJECT_SESSION))) {
+		const struct session *s = container_of(object, struct session, object);
+
+		if (s->state == SESSION_LIVE && !s->end)
+			link_send(s->link.fd, type, 0, NULL, 0);
+	}
+}
+
 /* A sealed segment can't be mapped to write again, by nobody. */
 static int check_seals(const struct embedded *e)
 {
@@ -471,12 +490,15 @@ int embedded_yield(struct provider *pv, int fd)
 	err = check_seals(e);
 	if (err)
 		return err;
+	tell_pause(e, LINK_PAUSED);
 	err = send_all(e, offer);
 	if (!err)
 		err = await_commit(offer, &pidfd);
 	pthread_mutex_lock(&e->lock);
 	if (!err)
 		hand_over_locked(e, offer->channel.fd, pidfd);
+	else
+		tell_pause(e, LINK_RESUMED);
 	over_locked(e, offer);
 	pthread_mutex_unlock(&e->lock);
 	if (pidfd >= 0)

@@ -51,7 +51,10 @@ struct session *session_new(int sock, const struct ucred *peer, int *err)
 	list_init(&session->guest);
 	list_init(&session->object.ready);
 	session->object.kind = OBJECT_SESSION;
+	session->expect_uid = SHMIPC_UID_ANY;
 	session->peer = *peer;
+	session->now = (struct shmipc_peer){ .uid = peer->uid, .gid = peer->gid,
+					     .pid = (uint32_t)peer->pid };
 	session->foreign = peer->uid != geteuid();
 	*err = session_pidfd(sock, peer->pid, &session->pidfd);
 	if (!*err)
@@ -182,6 +185,13 @@ static void end_locked(struct embedded *e, struct session *session, uint32_t cau
 
 /* ---- what comes out of the socket -------------------------------------------- */
 
+struct news {
+	struct link_message message;
+	int fds[LINK_FDS];
+	struct ucred who;
+	bool outside;			/* as of object_raise_locked() */
+};
+
 /* May another descriptor be kept? Not all of this process's for who grants what no frame names. */
 static bool may_keep(const struct session *session)
 {
@@ -230,7 +240,8 @@ static int keep_grant(struct session *session, uint32_t slot, int fd)
 }
 
 /* What HELLO and WELCOME bring: the peer's first segment and its bell. Takes over both. */
-int session_take_hello(struct session *session, const int fds[LINK_FDS])
+int session_take_hello(struct session *session, const struct link_message *message,
+		       const int fds[LINK_FDS])
 {
 	int err = link_check_bell(fds[1], session->foreign, &session->datagram_out);
 
@@ -242,38 +253,100 @@ int session_take_hello(struct session *session, const int fds[LINK_FDS])
 		return err;
 	}
 	session->bell_out = fds[1];
+	session->now.generation = message->value;
 	return 0;
+}
+
+static void put_pidfd(struct session *session, int pidfd)
+{
+	if (session->pidfd >= 0)
+		close(session->pidfd);
+	session->pidfd = pidfd;
 }
 
 int session_moved(struct session *session, int pidfd)
 {
-	if (link_check_pidfd(pidfd))
+	int err = link_check_pidfd(pidfd);
+
+	if (!err)
+		err = link_ask_who(session->link.fd);
+	if (err)
+		return err;
+	put_pidfd(session, pidfd);
+	session->moved = true;
+	return 0;
+}
+
+/*
+ * The kernel says nothing of what was sent before it was asked, and not which process it is that can't be
+ * seen from here. Of such a one nothing is believed but what was known before.
+ */
+static bool vouched(const struct session *session, const struct ucred *who)
+{
+	const struct shmipc_peer *now = &session->now;
+
+	return who->pid || (!now->pid && who->uid == now->uid && who->gid == now->gid);
+}
+
+int session_changed(struct session *session, const struct ucred *who, int pidfd)
+{
+	if (!session->moved || !vouched(session, who) || link_check_pidfd(pidfd))
 		return -EBADMSG;
-	if (session->pidfd >= 0)
-		close(session->pidfd);
-	session->pidfd = pidfd;
+	if (session->expect_uid != SHMIPC_UID_ANY && session->expect_uid != who->uid)
+		return -EACCES;
+	put_pidfd(session, pidfd);
+	session->now.uid = who->uid;
+	session->now.gid = who->gid;
+	session->now.pid = (uint32_t)who->pid;
+	session->now.generation++;
+	session->moved = false;
+	session->paused = false;
 	return 0;
 }
 
 static int take_moved_locked(struct embedded *e, struct session *session, int pidfd)
 {
-	int err;
+	int old = session->pidfd, err;
 
-	if (session->pidfd >= 0)
-		watch_del(e, session->pidfd);
+	if (old >= 0)
+		watch_del(e, old);
 	err = session_moved(session, pidfd);
+	/* Without it the end of the socket still tells. */
+	if (!err)
+		watch_add(e, pidfd, session->object.handle, WATCH_PIDFD);
+	return err;
+}
+
+static int take_changed_locked(struct embedded *e, struct session *session, const struct news *news)
+{
+	uint32_t was = session->now.pid;
+	int old = session->pidfd, err;
+
+	if (news->message.value != session->now.generation + 1)
+		return -EBADMSG;
+	if (old >= 0)
+		watch_del(e, old);
+	err = session_changed(session, &news->who, news->fds[0]);
 	if (err)
 		return err;
-	log_limited(LOG_LEVEL_INFO, "the other end of a session with process %d is another process now",
-		    session->peer.pid);
-	/* Without it the end of the socket still tells. */
-	watch_add(e, pidfd, session->object.handle, WATCH_PIDFD);
+	log_limited(LOG_LEVEL_INFO, "the other end of a session with process %u is process %u now",
+		    was, session->now.pid);
+	watch_add(e, session->pidfd, session->object.handle, WATCH_PIDFD);
+	object_raise_locked(e, &session->object, SHMIPC_CAUSE_PEER_CHANGED, news->outside);
 	return 0;
 }
 
-static int take_message_locked(struct embedded *e, struct session *session,
-			       const struct link_message *message, const int fds[LINK_FDS])
+static void take_pause_locked(struct embedded *e, struct session *session, bool paused, bool outside)
 {
+	session->paused = paused;
+	if (session->watched)
+		object_raise_locked(e, &session->object, SHMIPC_CAUSE_PEER_PAUSE, outside);
+}
+
+static int take_message_locked(struct embedded *e, struct session *session, const struct news *news)
+{
+	const struct link_message *message = &news->message;
+	const int *fds = news->fds;
 	int err;
 
 	switch (message->type) {
@@ -287,6 +360,15 @@ static int take_message_locked(struct embedded *e, struct session *session,
 		if (err)
 			close(fds[0]);
 		return err;
+	case LINK_CHANGED:
+		err = take_changed_locked(e, session, news);
+		if (err)
+			close(fds[0]);
+		return err;
+	case LINK_PAUSED:
+	case LINK_RESUMED:
+		take_pause_locked(e, session, message->type == LINK_PAUSED, news->outside);
+		return 0;
 	case LINK_BYE:
 		return -EPIPE;
 	default:
@@ -298,17 +380,16 @@ static int take_message_locked(struct embedded *e, struct session *session,
 }
 
 /* One message. 1: it was kept; else why there is no more, 0 being the end. */
-static int pump_one_locked(struct embedded *e, struct session *session, uint32_t *slot)
+static int pump_one_locked(struct embedded *e, struct session *session, bool outside, uint32_t *slot)
 {
-	struct link_message message = { 0 };
-	int fds[LINK_FDS];
-	int ret = link_receive(session->link.fd, &message, fds);
+	struct news news = { .outside = outside };
+	int ret = link_receive_from(session->link.fd, &news.message, news.fds, &news.who);
 
 	if (ret <= 0)
 		return ret;
-	if (message.type == LINK_GRANT)
-		*slot = message.value;
-	ret = take_message_locked(e, session, &message, fds);
+	if (news.message.type == LINK_GRANT)
+		*slot = news.message.value;
+	ret = take_message_locked(e, session, &news);
 	return ret ? ret : 1;
 }
 
@@ -318,6 +399,11 @@ static void link_ended_locked(struct embedded *e, struct session *session, int w
 		end_locked(e, session, SHMIPC_CAUSE_PEER_CLOSED, outside);
 	} else if (!why) {
 		end_locked(e, session, SHMIPC_CAUSE_PEER_DIED, outside);
+	} else if (why == -EACCES) {
+		log_limited(LOG_LEVEL_WARN,
+			    "who took over from process %u is not of uid %u, as the session requires: it ends",
+			    session->now.pid, session->expect_uid);
+		end_locked(e, session, SHMIPC_CAUSE_PEER_CLOSED, outside);
 	} else if (!session->end) {
 		log_limited(LOG_LEVEL_WARN,
 			    "process %d (uid %u) sent a malformed message, or there was "
@@ -342,7 +428,7 @@ void session_pump_locked(struct embedded *e, struct session *session, bool outsi
 		return;
 	while (session->nr_grants < most) {
 		slot = SHMIPC_SLOTS_MAX;
-		ret = rounds-- ? pump_one_locked(e, session, &slot) : -EBADMSG;
+		ret = rounds-- ? pump_one_locked(e, session, outside, &slot) : -EBADMSG;
 		if (ret == -EAGAIN)
 			return;
 		if (ret != 1) {
@@ -382,4 +468,35 @@ void session_rang_locked(struct embedded *e, struct session *session)
 	if (session->datagram_in)
 		link_quiet(session->bell_in);
 	object_raise_locked(e, &session->object, BELL_DATA | BELL_SPACE, false);
+}
+
+/* ---- who it is ------------------------------------------------------------------- */
+
+int embedded_peer(struct provider *pv, uint32_t session, struct shmipc_peer *peer, bool *paused)
+{
+	struct embedded *e = embedded(pv);
+	struct object *object;
+
+	pthread_mutex_lock(&e->lock);
+	object = object_find_locked(e, session, OBJECT_SESSION);
+	if (object) {
+		*peer = container_of(object, struct session, object)->now;
+		*paused = container_of(object, struct session, object)->paused;
+	}
+	pthread_mutex_unlock(&e->lock);
+	return object ? 0 : -ENOENT;
+}
+
+int embedded_peer_watch(struct provider *pv, uint32_t session, uint64_t cookie, bool on)
+{
+	struct embedded *e = embedded(pv);
+	struct object *object;
+
+	(void)cookie;
+	pthread_mutex_lock(&e->lock);
+	object = object_find_locked(e, session, OBJECT_SESSION);
+	if (object)
+		container_of(object, struct session, object)->watched = on;
+	pthread_mutex_unlock(&e->lock);
+	return object ? 0 : -ENOENT;
 }

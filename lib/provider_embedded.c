@@ -447,6 +447,8 @@ const struct provider_ops provider_embedded = {
 	.connect = embedded_connect,
 	.sync = embedded_sync,
 	.kick = embedded_kick,
+	.peer = embedded_peer,
+	.peer_watch = embedded_peer_watch,
 	.drop = embedded_drop,
 	.handover = &embedded_handover,
 };

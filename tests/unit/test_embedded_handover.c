@@ -231,7 +231,9 @@ static void test_peer_is_busy(void **state)
 	struct pv_segment segment;
 	struct shmipc_ready event;
 	struct provider *pv;
+	struct shmipc_peer peer;
 	uint32_t session;
+	bool paused;
 
 	(void)state;
 	hear(old.wire);
@@ -239,6 +241,12 @@ static void test_peer_is_busy(void **state)
 	assert_int_equal(try_connect(pv, &segment, &session), 0);
 	tell(old.wire);
 	assert_int_equal(waitpid(old.pid, NULL, 0), old.pid);
+	assert_int_equal(wait_event(pv, &event, LIMIT), 1);
+	assert_int_equal(event.causes, SHMIPC_CAUSE_PEER_CHANGED);
+	assert_int_equal(ops->peer(pv, session, &peer, &paused), 0);
+	assert_int_equal(peer.generation, 1);
+	assert_true(peer.pid && peer.pid != (uint32_t)old.pid);
+	assert_false(paused);
 	assert_int_equal(wait_event(pv, &event, 20 * MS), 0);
 	tell(old.wire);
 	assert_int_equal(wait_event(pv, &event, LIMIT), 1);

@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -542,6 +543,189 @@ static void test_flood(void **state)
 	flood(true, KEPT_FOREIGN);
 }
 
+/* ---- a peer that is handed over ------------------------------------------------------- */
+
+static int pidfd(pid_t pid)
+{
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+/* As the library says it, @who included if that is to be said. */
+static void say(int sock, enum link_type type, uint32_t value, int fd)
+{
+	assert_int_equal(link_send(sock, type, value, &fd, fd >= 0), 0);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* A program that took over: says so, and stays until it is killed. */
+static pid_t successor(int sock, uid_t uid, uint32_t count)
+{
+	pid_t pid = fork();
+	int fd;
+
+	if (pid)
+		return pid;
+	fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	if (fd < 0 || setresuid(uid, uid, uid) || link_send(sock, LINK_CHANGED, count, &fd, 1))
+		_exit(1);
+	for (;;)
+		pause();
+}
+
+static void end(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static void expect_peer(uint32_t session, pid_t pid, uid_t uid, uint32_t generation)
+{
+	struct shmipc_peer peer;
+	bool paused;
+
+	assert_int_equal(ops->peer(pv, session, &peer, &paused), 0);
+	assert_int_equal(peer.pid, pid);
+	assert_int_equal(peer.uid, uid);
+	assert_int_equal(peer.generation, generation);
+	assert_false(paused);
+}
+
+static void test_changed(void **state)
+{
+	uint32_t session;
+	int sock = open_session(&session);
+	pid_t pid;
+
+	(void)state;
+	expect_peer(session, getpid(), geteuid(), 0);
+	say(sock, LINK_MOVED, 0, pidfd(getpid()));
+	pid = successor(sock, geteuid(), 1);
+	assert_int_equal(next_cause(session), SHMIPC_CAUSE_PEER_CHANGED);
+	expect_peer(session, pid, geteuid(), 1);
+	/* It is watched from now on. */
+	end(pid);
+	assert_int_equal(next_cause(session), SHMIPC_CAUSE_PEER_DIED);
+	ops->drop(pv, session, 0);
+	close(sock);
+}
+
+/* The uid is the kernel's word; who counts against the listener's limit stays who came. */
+static void test_changed_uid(void **state)
+{
+	uint32_t session;
+	int sock, expect;
+	pid_t pid;
+
+	(void)state;
+	if (geteuid()) {
+		print_message("skip: only root can become another user\n");
+		skip();
+	}
+	for (expect = 0; expect < 2; expect++) {
+		sock = open_session(&session);
+		if (expect)
+			find_session(session)->expect_uid = geteuid();
+		say(sock, LINK_MOVED, 0, pidfd(getpid()));
+		pid = successor(sock, 12345, 1);
+		assert_int_equal(next_cause(session), expect ? SHMIPC_CAUSE_PEER_CLOSED :
+							       SHMIPC_CAUSE_PEER_CHANGED);
+		expect_peer(session, expect ? getpid() : pid, expect ? geteuid() : 12345, !expect);
+		assert_int_equal(find_session(session)->peer.uid, geteuid());
+		end(pid);
+		ops->drop(pv, session, 0);
+		close(sock);
+	}
+}
+
+/* No CHANGED without MOVED, of another count, of a descriptor that is no process; and none unsigned. */
+static void test_bad_changes(void **state)
+{
+	enum { GOOD, NO_MOVED, COUNT_SAME, COUNT_NEXT, MOVED_NOBODY, NOBODY, UNSIGNED, CASES };
+	unsigned int before = open_descriptors();
+	uint32_t session;
+
+	(void)state;
+	for (int how = GOOD; how < CASES; how++) {
+		struct link_message message = { .magic = LINK_MAGIC, .version = LINK_VERSION,
+						.type = LINK_CHANGED, .value = 1, .nr_fds = 1 };
+		int sock = open_session(&session), me = pidfd(getpid());
+
+		if (how != NO_MOVED)
+			say(sock, LINK_MOVED, 0, how == MOVED_NOBODY ? bell() : pidfd(getpid()));
+		if (how == UNSIGNED)
+			send_raw(sock, &message, sizeof(message), &me, 1);
+		else
+			say(sock, LINK_CHANGED, how == COUNT_SAME ? 0 : how == COUNT_NEXT ? 2 : 1,
+			    how == NOBODY ? bell() : dup(me));
+		close(me);
+		if (next_cause(session) !=
+		    (how ? SHMIPC_CAUSE_PEER_CLOSED : SHMIPC_CAUSE_PEER_CHANGED))
+			fail_msg("case %d", how);
+		expect_peer(session, getpid(), geteuid(), !how);
+		ops->drop(pv, session, 0);
+		close(sock);
+		assert_int_equal(open_descriptors(), before);
+	}
+}
+
+/* Only who asked is woken for it. */
+static void test_pauses(void **state)
+{
+	struct shmipc_ready event;
+	struct shmipc_peer peer;
+	uint32_t session;
+	int sock = open_session(&session);
+	bool paused;
+
+	(void)state;
+	for (int asked = 0; asked < 2; asked++) {
+		assert_int_equal(ops->peer_watch(pv, session, 0, asked), 0);
+		for (int type = LINK_PAUSED; type <= LINK_RESUMED; type++) {
+			say(sock, type, 0, -1);
+			if (asked)
+				assert_int_equal(next_cause(session), SHMIPC_CAUSE_PEER_PAUSE);
+			assert_int_equal(wait_event(&event, 20 * MS), 0);
+			assert_int_equal(ops->peer(pv, session, &peer, &paused), 0);
+			assert_int_equal(paused, type == LINK_PAUSED);
+		}
+	}
+	ops->drop(pv, session, 0);
+	assert_int_equal(ops->peer(pv, session, &peer, &paused), -ENOENT);
+	assert_int_equal(ops->peer_watch(pv, session, 0, true), -ENOENT);
+	close(sock);
+}
+
+/* Who never stops talking keeps nobody: so many messages in one go end the session, one less does not. */
+static void test_endless(void **state)
+{
+	enum { BYTES = 8 << 20 };	/* all of it fits */
+	struct shmipc_ready event;
+	uint32_t session;
+
+	(void)state;
+	for (unsigned int more = 0; more < 2; more++) {
+		int sock = open_session(&session), me = pidfd(getpid());
+
+		if (setsockopt(sock, SOL_SOCKET, SO_SNDBUFFORCE, &(int){ BYTES }, sizeof(int))) {
+			print_message("skip: only root may fill a socket with so much\n");
+			skip();
+		}
+		for (unsigned int i = 0; i < MESSAGES_MAX - 1 + more; i++)
+			assert_int_equal(link_send(sock, LINK_MOVED, 0, &me, 1), 0);
+		close(me);
+		if (more)
+			assert_int_equal(next_cause(session), SHMIPC_CAUSE_PEER_CLOSED);
+		else
+			assert_int_equal(wait_event(&event, 20 * MS), 0);
+		ops->drop(pv, session, 0);
+		close(sock);
+	}
+}
+
 /* No memory for one grant: it and its session are lost, what came before is not. */
 static void test_no_memory_for_a_grant(void **state)
 {
@@ -703,6 +887,8 @@ struct liar {
 	enum memory how;
 	bool version;
 	bool silent;
+	bool moved;
+	struct shmipc_peer peer;	/* what is made of it */
 };
 
 static void *lie(void *arg)
@@ -713,6 +899,12 @@ static void *lie(void *arg)
 
 	message.type = LINK_WELCOME;
 	message.version += liar->version;
+	message.value = 5;
+	if (liar->moved) {
+		say(sock, LINK_MOVED, 0, pidfd(getpid()));
+		say(sock, LINK_MOVED, 0, pidfd(getpid()));
+		say(sock, LINK_CHANGED, 77, pidfd(getpid()));
+	}
 	if (!liar->silent)
 		send_raw(sock, &message, sizeof(message), fds, 2);
 	close(fds[0]);
@@ -727,14 +919,13 @@ static void *lie(void *arg)
 static int connect_to_liar(struct liar *liar)
 {
 	struct pv_connect request = { .name = name, .segment = &segment, .timeout_ns = LIMIT };
-	struct shmipc_peer peer;
 	pthread_t thread;
 	uint32_t session;
 	int err;
 
 	request.timeout_ns = liar->silent ? 20 * MS : LIMIT;
 	pthread_create(&thread, NULL, lie, liar);
-	err = ops->connect(pv, &request, &session, &peer);
+	err = ops->connect(pv, &request, &session, &liar->peer);
 	if (!err)
 		ops->drop(pv, session, 0);
 	pthread_join(thread, NULL);
@@ -754,6 +945,12 @@ static void test_liar(void **state)
 	assert_int_equal(bind(liar.sock, (struct sockaddr *)&address, len), 0);
 	assert_int_equal(listen(liar.sock, 4), 0);
 	assert_int_equal(connect_to_liar(&liar), 0);
+	/* No lie: who listened was handed over meanwhile, for the fifth time. */
+	liar.moved = true;
+	assert_int_equal(connect_to_liar(&liar), 0);
+	assert_int_equal(liar.peer.generation, 5);
+	assert_int_equal(liar.peer.pid, getpid());
+	liar.moved = false;
 	liar.how = NO_SEALS;
 	assert_int_equal(connect_to_liar(&liar), -EBADMSG);
 	liar.how = WRITABLE;
@@ -826,7 +1023,8 @@ int main(void)
 		TEST(test_control), TEST(test_bad_memory), TEST(test_bad_bell),
 		TEST(test_bad_hello), TEST(test_silent), TEST(test_silent_asleep), TEST(test_slow),
 		TEST(test_bad_messages), TEST(test_bad_grants), TEST(test_twice),
-		TEST(test_flood), TEST(test_no_memory_for_a_grant), TEST(test_sizes), TEST(test_own_sizes),
+		TEST(test_flood), TEST(test_changed), TEST(test_changed_uid), TEST(test_bad_changes),
+		TEST(test_pauses), TEST(test_endless), TEST(test_no_memory_for_a_grant), TEST(test_sizes), TEST(test_own_sizes),
 		TEST(test_grants_in_a_child), TEST(test_grants_then_end), TEST(test_deaf),
 		TEST(test_liar), TEST(test_squatter), TEST(test_backlog), TEST(test_no_descriptors),
 	};

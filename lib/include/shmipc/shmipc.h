@@ -332,7 +332,7 @@ void shmipc_session_set_user(struct shmipc_session *session, void *user);
  */
 int shmipc_session_error(const struct shmipc_session *session);
 
-/** struct shmipc_peer_info - who is at the other end, as the kernel tells it */
+/** struct shmipc_peer_info - who is at the other end: @uid, @gid and @pid as the kernel tells it */
 struct shmipc_peer_info {
 	uint32_t uid;
 	uint32_t gid;
@@ -369,8 +369,8 @@ int shmipc_session_peer(const struct shmipc_session *session, struct shmipc_peer
  * Each is reported once. A pause that is over before it could be reported is not: then there is
  * EV_PEER_CHANGED alone, or nothing, and of several changes the last. When nobody adopts a peer
  * that died, EV_CLOSED follows. A peer that pauses when this is called is reported by the next
- * shmipc_wait(). A successor of this program has to ask anew. With the embedded provider, whose
- * endpoints are not handed over, nothing is ever reported.
+ * shmipc_wait(). A successor of this program has to ask anew. With the embedded provider, which
+ * keeps nothing of a peer that died, EV_CLOSED comes at once.
  *
  * Return: 0; -ESTALE.
  */
