@@ -1,34 +1,29 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
- * shmipc-perf - round trips between two processes, by shmipc and by what else the system has
+ * shmipc-perf - what shmipc takes on this machine, and beside it what else the system has
  *
  * Every transport is measured the same way: both ends are processes, the sender writes all bytes
- * of the payload and the receiver reads all of them inside the timed part, and each
- * waits by sleeping in the kernel if the other is not there yet.
+ * of the payload and the receiver reads all of them inside the timed part.
+ *
+ * Here are the options, and the plain round trip; the whole benchmark is in shmipc-perf/suite.c.
  */
 #include <errno.h>
 #include <getopt.h>
-#include <linux/futex.h>
-#include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
+#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 #include <shmipc/shmipc.h>
+#include "shmipc-perf/pair.h"
+#include "shmipc-perf/payload.h"
 #include "shmipc-perf/perf.h"
+#include "shmipc-perf/suite.h"
+#include "shmipc-perf/transport.h"
 
 #define SIZE_MAX_BYTES	(4 << 20)
 
-static size_t size = 64;
 static unsigned long rounds = 20000;
 static unsigned int runs = 5;
 
@@ -36,8 +31,11 @@ void die(const char *what, int err)
 {
 	const char *why = shmipc_last_error();
 
-	fprintf(stderr, "shmipc-perf: %s: %s\n", what,
-		*why ? why : err < 0 ? shmipc_strerror(err) : strerror(errno));
+	if (!*why)
+		why = err < 0 ? shmipc_strerror(err) : strerror(errno);
+	if (control && !control->error[0])
+		snprintf(control->error, sizeof(control->error), "%s: %s", what, why);
+	fprintf(stderr, "shmipc-perf: %s: %s\n", what, why);
 	exit(1);
 }
 
@@ -48,283 +46,6 @@ double now(void)
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * 1e9 + ts.tv_nsec;
 }
-
-/* The payload is really written and really read, eight bytes at a time: small sizes stay cheap. */
-static void produce(void *data, unsigned long round)
-{
-	uint64_t *p = data;
-
-	for (size_t i = 0; i < size / sizeof(*p); i++)
-		p[i] = round;
-}
-
-static void consume(const void *data, unsigned long round)
-{
-	const uint64_t *p = data;
-	uint64_t differs = 0;
-
-	for (size_t i = 0; i < size / sizeof(*p); i++)
-		differs |= p[i] ^ round;
-	if (differs) {
-		fprintf(stderr, "shmipc-perf: wrong bytes in round %lu\n", round);
-		exit(1);
-	}
-}
-
-/* ---- transports --------------------------------------------------------- */
-
-/*
- * What a transport needs is made before the fork. @client does one round trip with buf; @server
- * echoes until the client is gone.
- */
-struct transport {
-	const char *name;
-	void (*make)(void);
-	void (*connect)(void);		/* in the client, after the fork; may be NULL */
-	void (*client)(unsigned long round);
-	void (*server)(void);
-};
-
-static char *buffer;	/* private */
-
-static void put_all(int fd)
-{
-	for (size_t done = 0; done < size;) {
-		ssize_t n = write(fd, buffer + done, size - done);
-
-		if (n <= 0)
-			die("write", 0);
-		done += n;
-	}
-}
-
-static int get_all(int fd)
-{
-	for (size_t done = 0; done < size;) {
-		ssize_t n = read(fd, buffer + done, size - done);
-
-		if (n <= 0)
-			return 0;
-		done += n;
-	}
-	return 1;
-}
-
-static int sockets[2];
-
-static void unix_make(void)
-{
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, sockets))
-		die("socketpair", 0);
-}
-
-static void unix_client(unsigned long round)
-{
-	produce(buffer, round);
-	put_all(sockets[0]);
-	if (!get_all(sockets[0]))
-		die("read", 0);
-	consume(buffer, round);
-}
-
-static void unix_server(void)
-{
-	close(sockets[0]);
-	for (unsigned long round = 0; get_all(sockets[1]); round++) {
-		consume(buffer, round);
-		produce(buffer, round);
-		put_all(sockets[1]);
-	}
-}
-
-/* Shared memory for the two floors: a buffer and a word each way. */
-static struct shared {
-	uint32_t word[2][16];
-	char data[2][SIZE_MAX_BYTES];
-} *shared;
-
-static void shared_make(void)
-{
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-		      -1, 0);
-	if (shared == MAP_FAILED)
-		die("mmap", 0);
-}
-
-static int bells[2];
-
-static void eventfd_make(void)
-{
-	shared_make();
-	bells[0] = eventfd(0, 0);
-	bells[1] = eventfd(0, 0);
-	if (bells[0] < 0 || bells[1] < 0)
-		die("eventfd", 0);
-}
-
-static void eventfd_ring(int fd)
-{
-	if (eventfd_write(fd, 1))
-		die("eventfd", 0);
-}
-
-static void eventfd_sleep(int fd)
-{
-	eventfd_t n;
-
-	if (eventfd_read(fd, &n))
-		die("eventfd", 0);
-}
-
-static void eventfd_client(unsigned long round)
-{
-	produce(shared->data[0], round);
-	eventfd_ring(bells[0]);
-	eventfd_sleep(bells[1]);
-	consume(shared->data[1], round);
-}
-
-static void eventfd_server(void)
-{
-	for (unsigned long round = 0;; round++) {
-		eventfd_sleep(bells[0]);
-		consume(shared->data[0], round);
-		produce(shared->data[1], round);
-		eventfd_ring(bells[1]);
-	}
-}
-
-static void futex_ring(uint32_t *word)
-{
-	__atomic_fetch_add(word, 1, __ATOMIC_SEQ_CST);
-	syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
-}
-
-static void futex_sleep(uint32_t *word, uint32_t seen)
-{
-	while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == seen)
-		syscall(SYS_futex, word, FUTEX_WAIT, seen, NULL, NULL, 0);
-}
-
-static void futex_client(unsigned long round)
-{
-	uint32_t seen = __atomic_load_n(&shared->word[1][0], __ATOMIC_ACQUIRE);
-
-	produce(shared->data[0], round);
-	futex_ring(&shared->word[0][0]);
-	futex_sleep(&shared->word[1][0], seen);
-	consume(shared->data[1], round);
-}
-
-static void futex_server(void)
-{
-	for (uint32_t round = 0;; round++) {
-		futex_sleep(&shared->word[0][0], round);
-		consume(shared->data[0], round);
-		produce(shared->data[1], round);
-		futex_ring(&shared->word[1][0]);
-	}
-}
-
-/* ---- shmipc ------------------------------------------------------------- */
-
-static char name[64];
-static struct shmipc_endpoint *ep;
-static struct shmipc_session *session;
-static struct shmipc_stream *stream;
-
-static void shmipc_make(void)
-{
-	snprintf(name, sizeof(name), "shmipc-perf/%d", getpid());
-}
-
-/*
- * Request and reply: the doorbell is put off to the read that follows, so that ringing and
- * sleeping are one system call.
- */
-static void send_payload(unsigned long round)
-{
-	void *data;
-	int err = shmipc_reserve(stream, size, &data, SHMIPC_FOREVER);
-
-	if (err)
-		die("reserve", err);
-	produce(data, round);
-	err = shmipc_commit(stream, size, SHMIPC_CORK);
-	if (err)
-		die("commit", err);
-}
-
-static int receive_payload(unsigned long round)
-{
-	struct shmipc_message message;
-	int n = shmipc_peek(stream, &message, SHMIPC_FOREVER);
-
-	if (n <= 0)
-		return n;
-	consume(message.spans[0].data, round);
-	return shmipc_return(stream, &message) ? 0 : 1;
-}
-
-static void shmipc_client(unsigned long round)
-{
-	int n;
-
-	send_payload(round);
-	n = receive_payload(round);
-	if (n <= 0)
-		die("peek", n);
-}
-
-static void shmipc_connect_to(void)
-{
-	struct shmipc_options opt = { .size = sizeof(opt), .window = 2 * SIZE_MAX_BYTES };
-	int err = shmipc_open(&ep, 0);
-
-	if (err)
-		die("open", err);
-	for (int tries = 0; tries < 3000; tries++) {
-		err = shmipc_connect(ep, name, &opt, &session, 10000000000LL);
-		if (err != -ENOENT)
-			break;
-		usleep(10000);
-	}
-	if (err)
-		die("connect", err);
-	err = shmipc_stream_open(session, &stream);
-	if (err)
-		die("stream", err);
-}
-
-static void shmipc_server(void)
-{
-	struct shmipc_options opt = { .size = sizeof(opt), .window = 2 * SIZE_MAX_BYTES };
-	struct shmipc_listener *listener;
-	int err = shmipc_open(&ep, 0);
-
-	if (err)
-		die("open", err);
-	err = shmipc_listen(ep, name, &opt, &listener);
-	if (err)
-		die("listen", err);
-	err = shmipc_accept(listener, &session, SHMIPC_FOREVER);
-	if (!err)
-		err = shmipc_stream_accept(session, &stream, SHMIPC_FOREVER);
-	if (err)
-		die("accept", err);
-	for (unsigned long round = 0; receive_payload(round) > 0; round++)
-		send_payload(round);
-	shmipc_close(ep);
-}
-
-static const struct transport transports[] = {
-	{ "shmipc", shmipc_make, shmipc_connect_to, shmipc_client, shmipc_server },
-	{ "unix", unix_make, NULL, unix_client, unix_server },
-	{ "eventfd", eventfd_make, NULL, eventfd_client, eventfd_server },
-	{ "futex", shared_make, NULL, futex_client, futex_server },
-};
-
-/* ---- measuring ---------------------------------------------------------- */
 
 static int by_value(const void *a, const void *b)
 {
@@ -341,53 +62,198 @@ double report(double *times, unsigned int nr, const char *of)
 	return times[nr / 2];
 }
 
-/* Median of the runs, in nanoseconds a round trip. */
-static double measure(const struct transport *t)
-{
-	double times[RUNS_MAX];
-	unsigned long round = 0;
-	pid_t child;
+/* ---- round trips ---------------------------------------------------------- */
 
-	t->make();
-	child = fork();
-	if (child < 0)
-		die("fork", 0);
-	if (!child) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		t->server();
-		exit(0);
+static void echo(const struct transport *t)
+{
+	const void *data;
+
+	t->attach(SERVER);
+	while ((data = t->receive(0, setup.size))) {
+		uint64_t word = payload_read(data, setup.size);
+
+		t->release(0);
+		payload_write(t->reserve(0, setup.size), setup.size, word);
+		t->commit(0, setup.size, true);
 	}
-	if (t->connect)
-		t->connect();
+}
+
+static void round_trip(const struct transport *t, uint64_t round)
+{
+	const void *data;
+
+	payload_write(t->reserve(0, setup.size), setup.size, round);
+	t->commit(0, setup.size, true);
+	data = t->receive(0, setup.size);
+	if (!data)
+		die("the server is gone", -EPIPE);
+	if (payload_read(data, setup.size) != round)
+		die("an answer to another message", -EBADMSG);
+	t->release(0);
+}
+
+static void measure(const struct transport *t)
+{
+	double times[RUNS_MAX] = { 0 };
+	uint64_t round = 0;
+
+	t->attach(CLIENT);
 	for (unsigned long i = 0; i < rounds / 10 + 10; i++)
-		t->client(round++);
+		round_trip(t, round++);
 	for (unsigned int run = 0; run < runs; run++) {
 		double start = now();
 
 		for (unsigned long i = 0; i < rounds; i++)
-			t->client(round++);
+			round_trip(t, round++);
 		times[run] = (now() - start) / rounds;
 	}
-	if (ep)
-		shmipc_close(ep);
-	ep = NULL;
-	kill(child, SIGKILL);
-	waitpid(child, NULL, 0);
-	printf("%-8s %8zu bytes", t->name, size);
-	return report(times, runs, " a round trip");
+	printf("%-8s %8zu bytes", t->name, setup.size);
+	control->sample.ns = report(times, runs, " a round trip");
 }
+
+/* Without any named: these four, and a line of their medians. */
+static const struct transport *const usual[] = {&peer_shmipc, &peer_unix, &peer_eventfd,
+						&peer_futex};
+
+static const struct transport *chosen(const char *name)
+{
+	const struct transport *t = transport_find(name);
+
+	return t && t->flags & ECHOES ? t : NULL;
+}
+
+static int measure_one(const struct transport *t)
+{
+	const char *why = t->absent ? t->absent() : NULL;
+
+	if (why) {
+		fprintf(stderr, "shmipc-perf: %s: %s\n", t->name, why);
+		return -1;
+	}
+	return pair_run(t, ANY_CPU, measure, echo);
+}
+
+static int round_trips(int nr, char **names)
+{
+	double medians[4];
+
+	for (int i = 0; i < nr; i++)
+		if (measure_one(chosen(names[i])))
+			return 1;
+	for (int i = 0; i < 4 && !nr; i++) {
+		if (measure_one(usual[i]))
+			return 1;
+		medians[i] = control->sample.ns;
+	}
+	if (!nr)
+		printf("shmipc: %.0f unix: %.0f eventfd: %.0f futex: %.0f ns per round trip\n",
+		       medians[0], medians[1], medians[2], medians[3]);
+	return 0;
+}
+
+static int pauses(const struct pause_size *size)
+{
+	double times[RUNS_MAX] = { 0 }, adopting[RUNS_MAX] = { 0 };
+
+	measure_pause(size, runs, times, adopting);
+	printf("pause: %u sessions, %u MiB, %lu requests before:", size->sessions, size->mib,
+	       size->requests);
+	report(times, runs, "");
+	printf("adopt: %u sessions, %u MiB, %lu requests before:", size->sessions, size->mib,
+	       size->requests);
+	report(adopting, runs, "");
+	return 0;
+}
+
+/* ---- the whole ------------------------------------------------------------- */
+
+static bool json;
+
+static void show_row(const struct row *row)
+{
+	if (!json)
+		report_row(row);
+}
+
+static FILE *create(const char *dir, const char *name)
+{
+	char path[4096];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	f = fopen(path, "we");
+	if (!f)
+		die(path, 0);
+	return f;
+}
+
+static void write_report(const char *dir, const struct machine *machine, const struct suite *suite,
+			 const struct verdict *verdicts, unsigned int nr)
+{
+	char path[4096];
+	FILE *f;
+	int err;
+
+	if (mkdir(dir, 0777) && errno != EEXIST)
+		die(dir, 0);
+	f = create(dir, "report.json");
+	report_json(f, machine, suite, verdicts, nr);
+	if (fclose(f))
+		die(dir, 0);
+	f = create(dir, "report.md");
+	report_markdown(f, machine, suite, verdicts, nr);
+	if (fclose(f))
+		die(dir, 0);
+	snprintf(path, sizeof(path), "%s/report", dir);
+	err = report_plots(path);
+	if (err)
+		fprintf(stderr, "shmipc-perf: no plots: %s\n", err == -ENOENT ?
+			"gnuplot is not installed" : "gnuplot failed");
+}
+
+static int whole(const struct suite *suite, const char *dir)
+{
+	struct verdict verdicts[VERDICTS_MAX];
+	struct machine machine;
+	int failed = 0;
+	unsigned int nr;
+
+	machine_look(&machine);
+	suite_run(suite, show_row);
+	/* Of a quick run, whose figures say nothing, it shows that it judges. */
+	nr = judge(verdicts, suite->quick ? 1 : 3);
+	if (json)
+		report_json(stdout, &machine, suite, verdicts, nr);
+	else
+		report_verdicts(stdout, verdicts, nr);
+	if (dir)
+		write_report(dir, &machine, suite, verdicts, nr);
+	for (unsigned int i = 0; i < nr_rows; i++)
+		failed |= rows[i].failed;
+	return failed;
+}
+
+/* ---- options ----------------------------------------------------------------- */
 
 static void usage(FILE *to)
 {
-	fprintf(to, "usage: shmipc-perf [-s BYTES] [-n ROUND_TRIPS] [-r RUNS] [-c CPU] [TRANSPORT...]\n"
-		"       shmipc-perf [-r RUNS] [-c CPU] --pause SESSIONS,MIB,REQUESTS\n"
-		"Measures blocking round trips between two processes: shmipc, unix, eventfd, futex;\n"
-		"or how long a client of so many sessions waits when its server, with so many MiB\n"
-		"in buffers, is handed over after so many requests.\n"
-		"  -s  payload each way, a multiple of 8 up to %d (64)\n"
-		"  -n  round trips a run (20000)\n"
-		"  -r  runs, of which the median counts (5)\n"
-		"  -c  pin both ends to this CPU\n", SIZE_MAX_BYTES);
+	fputs("usage: shmipc-perf [-s BYTES] [-n ROUND_TRIPS] [-r RUNS] [-c CPU] [TRANSPORT...]\n"
+	      "       shmipc-perf [-r RUNS] [-c CPU] --pause SESSIONS,MIB,REQUESTS\n"
+	      "       shmipc-perf --bench [-r RUNS] [-c CPU] [--quick] [--only WORKLOAD] [--json]\n"
+	      "                   [--report DIR] [TRANSPORT...]\n"
+	      "Measures blocking round trips between two processes (shmipc, unix, eventfd, futex;\n"
+	      "also seqpacket, tcp, pipe, mq, libqb, zeromq, nng); or how long a client of\n"
+	      "so many sessions waits when its server, with so many MiB in buffers, is handed\n"
+	      "over after so many requests; or all of it, with spin, ring and memcpy, in minutes.\n"
+	      "  -s        payload each way, a multiple of 8 up to 4194304 (64)\n"
+	      "  -n        round trips a run (20000)\n"
+	      "  -r        runs, of which the median counts (5)\n"
+	      "  -c        pin both ends to this CPU\n"
+	      "  --quick   a few seconds: that all works, not what it takes\n"
+	      "  --only    ping-pong, one-way, channels, connect, memcpy or handover\n"
+	      "  --json    JSON instead of text\n"
+	      "  --report  also write report.json, report.md, report.svg and report.png there\n",
+	      to);
 }
 
 static void pin(int cpu)
@@ -400,62 +266,81 @@ static void pin(int cpu)
 		die("-c", 0);
 }
 
-static int wanted(const struct transport *t, int argc, char **argv)
+struct options {
+	struct pause_size pause;
+	struct suite suite;
+	const char *dir;
+	bool bench, good;
+	int help;	/* 'h' or 'V' */
+};
+
+static void parse(int argc, char **argv, struct options *opt)
+{
+	static const struct option options[] = {
+		{ "version", no_argument, NULL, 'V' }, { "help", no_argument, NULL, 'h' },
+		{ "pause", required_argument, NULL, 'p' }, { "bench", no_argument, NULL, 'b' },
+		{ "quick", no_argument, NULL, 'q' }, { "json", no_argument, NULL, 'j' },
+		{ "report", required_argument, NULL, 'R' },
+		{ "only", required_argument, NULL, 'o' }, { 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "s:n:r:c:h", options, NULL)) != -1)
+		switch (c) {
+		case 'V': case 'h': opt->help = c; break;
+		case 's': setup.size = strtoul(optarg, NULL, 0); break;
+		case 'n': rounds = strtoul(optarg, NULL, 0); break;
+		case 'r': runs = strtoul(optarg, NULL, 0); break;
+		case 'c': pin(atoi(optarg)); break;
+		case 'b': opt->bench = true; break;
+		case 'o': opt->suite.only = optarg; break;
+		case 'q': opt->suite.quick = true; break;
+		case 'j': json = true; break;
+		case 'R': opt->dir = optarg; break;
+		case 'p': opt->good &= !pause_parse(optarg, &opt->pause); break;
+		default: opt->good = false;
+		}
+}
+
+static bool sane(int argc, char **argv, const struct options *opt)
 {
 	for (int i = optind; i < argc; i++)
-		if (!strcmp(argv[i], t->name))
-			return 1;
-	return optind == argc;
+		if (opt->pause.sessions ||
+		    !(opt->bench ? transport_find(argv[i]) : chosen(argv[i])))
+			return false;
+	if (!opt->bench && (opt->suite.quick || opt->suite.only || json || opt->dir))
+		return false;
+	if (opt->suite.only && !suite_has(opt->suite.only))
+		return false;
+	return opt->good && setup.size && setup.size % 8 == 0 && setup.size <= SIZE_MAX_BYTES &&
+	       rounds && runs && runs <= (opt->bench ? SAMPLES_MAX / 2 : RUNS_MAX) &&
+	       !(opt->bench && opt->pause.sessions);
 }
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "version", no_argument, NULL, 'V' }, { "help", no_argument, NULL, 'h' },
-		{ "pause", required_argument, NULL, 'p' }, { 0 },
-	};
-	struct pause_size pause_size = { 0 };
-	double medians[sizeof(transports) / sizeof(transports[0])];
-	unsigned int nr = sizeof(transports) / sizeof(transports[0]), all = 1;
-	int c;
+	struct options opt = { .good = true };
 
-	while ((c = getopt_long(argc, argv, "s:n:r:c:h", options, NULL)) != -1) {
-		if (c == 'V')
-			return printf("shmipc-perf %s\n", shmipc_version()) < 0;
-		if (c == 'h') {
-			usage(stdout);
-			return 0;
-		}
-		if (c == 's')
-			size = strtoul(optarg, NULL, 0);
-		else if (c == 'n')
-			rounds = strtoul(optarg, NULL, 0);
-		else if (c == 'r')
-			runs = strtoul(optarg, NULL, 0);
-		else if (c == 'c')
-			pin(atoi(optarg));
-		else if (c != 'p' || pause_parse(optarg, &pause_size))
-			size = 0;
+	parse(argc, argv, &opt);
+	if (opt.help == 'V')
+		return printf("shmipc-perf %s\n", shmipc_version()) < 0;
+	if (opt.help) {
+		usage(stdout);
+		return 0;
 	}
-	if (!size || size % 8 || size > SIZE_MAX_BYTES || !rounds || !runs || runs > RUNS_MAX) {
+	if (!sane(argc, argv, &opt)) {
 		usage(stderr);
 		return 2;
 	}
-	if (pause_size.sessions) {
-		measure_pause(&pause_size, runs);
-		return 0;
-	}
-	buffer = malloc(size);
-	if (!buffer)
-		die("malloc", 0);
-	for (unsigned int i = 0; i < nr; i++) {
-		if (wanted(&transports[i], argc, argv))
-			medians[i] = measure(&transports[i]);
-		else
-			all = 0;
-	}
-	if (all)
-		printf("shmipc: %.0f unix: %.0f eventfd: %.0f futex: %.0f ns per round trip\n",
-		       medians[0], medians[1], medians[2], medians[3]);
-	return 0;
+	place_init();
+	if (opt.pause.sessions)
+		return pauses(&opt.pause);
+	control_make();
+	opt.suite.runs = runs;
+	opt.suite.names = argv + optind;
+	opt.suite.nr_names = argc - optind;
+	if (opt.bench)
+		return whole(&opt.suite, opt.dir);
+	setup.reply = setup.size;
+	return round_trips(argc - optind, argv + optind);
 }

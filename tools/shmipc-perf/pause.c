@@ -3,9 +3,9 @@
  * pause.c - how long a planned handover keeps a client waiting
  *
  * A server with many sessions and mapped buffers is replaced by a fork of itself, once a run.
- * Before that its client asks as often as it was told to, and then once more: this request lies there
- * when the server calls shmipc_yield(), and its successor answers it. The pause is the time from
- * that call to that answer.
+ * Before that its client asks as often as it was told to, and then once more: this request lies
+ * there when the server calls shmipc_yield(), and its successor answers it. The pause is the time
+ * from that call to that answer.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -264,10 +264,10 @@ static void pass_on(struct shmipc_stream **streams, const struct pause_size *siz
 	*adopting = steps->adopted - steps->yielding;
 }
 
-void measure_pause(const struct pause_size *size, unsigned int runs)
+void measure_pause(const struct pause_size *size, unsigned int runs, double *pauses,
+		   double *adopting)
 {
 	static struct shmipc_stream *streams[SESSIONS_MAX];
-	double pauses[RUNS_MAX], adopting[RUNS_MAX];
 	struct shmipc_endpoint *ep;
 	char name[64];
 	pid_t child;
@@ -299,10 +299,4 @@ void measure_pause(const struct pause_size *size, unsigned int runs)
 	shmipc_close(ep);
 	while (wait(NULL) > 0)
 		;
-	printf("pause: %u sessions, %u MiB, %lu requests before:", size->sessions, size->mib,
-	       size->requests);
-	report(pauses, runs, "");
-	printf("adopt: %u sessions, %u MiB, %lu requests before:", size->sessions, size->mib,
-	       size->requests);
-	report(adopting, runs, "");
 }

@@ -19,6 +19,8 @@ struct pause_size {
 
 /* Takes SESSIONS,MIB,REQUESTS. -1: that is none, or too much. */
 int pause_parse(const char *text, struct pause_size *size);
-void measure_pause(const struct pause_size *size, unsigned int runs);
+/* Nanoseconds of each of so many handovers: until a client has its answer, and until adopted. */
+void measure_pause(const struct pause_size *size, unsigned int runs, double *pauses,
+		   double *adopting);
 
 #endif
