@@ -75,7 +75,7 @@ quick() {
 	suite embedded ''
 	SHMIPC_PROVIDER=embedded step cat run cat tests/integration/test_cat.sh || true
 	SHMIPC_PROVIDER=embedded step examples run examples tests/integration/test_examples.sh \
-		tests/test_demo.sh || true
+		tests/test_demo.sh tests/test_bench.sh || true
 	step static run static tests/static.sh || true
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 #
-# Install the Debian packages that are missing: deps.sh [build|modules|native|vm|install|lint|long|all]...
+# Install the Debian packages that are missing: deps.sh [build|modules|native|bench|vm|install|lint|long|all]...
 # Without the rights to install, prints the one line that would and fails.
 set -euo pipefail
 
@@ -12,7 +12,9 @@ packages() {
 	build) echo gcc libc6-dev make pkg-config libmnl-dev ;;
 	# gcc-N-multilib rather than gcc-multilib, which conflicts with the cross compilers.
 	native) packages build
-		echo g++ binutils git libcmocka-dev shellcheck groff-base "gcc-${gcc_major%%.*}-multilib" ;;
+		echo g++ binutils git jq libcmocka-dev shellcheck groff-base "gcc-${gcc_major%%.*}-multilib" ;;
+	# The peers of the benchmark that are libraries, and what draws its plots.
+	bench) packages build; echo gnuplot-nox libqb100 libzmq5 libnng1 ;;
 	vm) packages native
 		echo qemu-system-x86 busybox-static cpio kmod procps apt debian-archive-keyring \
 			debootstrap mount libelf1 libssl3 flex bison bc libelf-dev xz-utils ;;
