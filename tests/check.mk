@@ -48,5 +48,5 @@ counts:
 ##  lint           checkpatch, sparse, Coccinelle, clang-tidy, cppcheck, codespell
 ##  mutants        each planted fault must turn its test red
 ##  demo, demo-handover, each also with -vm: over the module, in QEMU
-##  bench          times of round trips and of handovers; bench-vm: instructions, over the module
+##  bench          the benchmark with all peers, to build/bench; bench-vm: instructions, over the module
 ##  deps           install the Debian packages that are missing
