@@ -71,13 +71,23 @@ wrong_byte() {
 refuses() {
 	local words rc
 	for words in '--quick' '--json' '--report x' '--bench -r 0' '--bench -r 25' '--bench nobody' \
-		'--only ping-pong' '--bench --only nothing' \
+		'--only ping-pong' '--bench --only nothing' '--bells 0' '--bells 1025' '--bells 4 unix' \
 		'--bench --pause 1,1,1' '--pause 1,1,1 unix' 'ring' 'memcpy'; do
 		rc=0
 		# shellcheck disable=SC2086 # words
 		"$perf" $words >"$tmp/out" 2>"$tmp/err" || rc=$?
 		[[ $rc == 2 && ! -s $tmp/out ]] || { echo "'$words': $rc"; return 1; }
 	done
+}
+
+bells() {
+	local kind
+	timeout 100 "$perf" -r 3 -c "$(taskset -cp $$ | sed 's/.*: //;s/[-,].*//')" --bells 8 >"$tmp/out"
+	cat "$tmp/out"
+	for kind in eventfds 'sessions of as many endpoints' 'sessions of one endpoint'; do
+		grep -qE "^bells: 8 $kind: +[1-9][0-9]* ns \\([1-9][0-9]* to [1-9][0-9]*\\)\$" "$tmp/out"
+	done
+	[[ $(wc -l <"$tmp/out") == 3 ]]
 }
 
 t runs run
@@ -87,5 +97,6 @@ t missing-said missing_said
 t judged judged
 t reported reported
 t wrong-byte wrong_byte
+t bells bells
 t refuses refuses
 tap_end

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <shmipc/shmipc.h>
+#include "shmipc-perf/bells.h"
 #include "shmipc-perf/pair.h"
 #include "shmipc-perf/payload.h"
 #include "shmipc-perf/perf.h"
@@ -239,12 +240,14 @@ static void usage(FILE *to)
 {
 	fputs("usage: shmipc-perf [-s BYTES] [-n ROUND_TRIPS] [-r RUNS] [-c CPU] [TRANSPORT...]\n"
 	      "       shmipc-perf [-r RUNS] [-c CPU] --pause SESSIONS,MIB,REQUESTS\n"
+	      "       shmipc-perf [-r RUNS] [-c CPU] --bells PEERS\n"
 	      "       shmipc-perf --bench [-r RUNS] [-c CPU] [--quick] [--only WORKLOAD] [--json]\n"
 	      "                   [--report DIR] [TRANSPORT...]\n"
 	      "Measures blocking round trips between two processes (shmipc, unix, eventfd, futex;\n"
 	      "also seqpacket, tcp, pipe, mq, libqb, zeromq, nng); or how long a client of\n"
 	      "so many sessions waits when its server, with so many MiB in buffers, is handed\n"
-	      "over after so many requests; or all of it, with spin, ring and memcpy, in minutes.\n"
+	      "over after so many requests; or what ringing for so many sleeping peers takes; or\n"
+	      "all of the first and more, with spin, ring and memcpy, in minutes.\n"
 	      "  -s        payload each way, a multiple of 8 up to 4194304 (64)\n"
 	      "  -n        round trips a run (20000)\n"
 	      "  -r        runs, of which the median counts (5)\n"
@@ -270,6 +273,7 @@ struct options {
 	struct pause_size pause;
 	struct suite suite;
 	const char *dir;
+	unsigned long bells;
 	bool bench, good;
 	int help;	/* 'h' or 'V' */
 };
@@ -281,7 +285,8 @@ static void parse(int argc, char **argv, struct options *opt)
 		{ "pause", required_argument, NULL, 'p' }, { "bench", no_argument, NULL, 'b' },
 		{ "quick", no_argument, NULL, 'q' }, { "json", no_argument, NULL, 'j' },
 		{ "report", required_argument, NULL, 'R' },
-		{ "only", required_argument, NULL, 'o' }, { 0 },
+		{ "only", required_argument, NULL, 'o' },
+		{ "bells", required_argument, NULL, 'B' }, { 0 },
 	};
 	int c;
 
@@ -294,6 +299,7 @@ static void parse(int argc, char **argv, struct options *opt)
 		case 'c': pin(atoi(optarg)); break;
 		case 'b': opt->bench = true; break;
 		case 'o': opt->suite.only = optarg; break;
+		case 'B': opt->good &= (opt->bells = strtoul(optarg, NULL, 0)) > 0; break;
 		case 'q': opt->suite.quick = true; break;
 		case 'j': json = true; break;
 		case 'R': opt->dir = optarg; break;
@@ -305,7 +311,7 @@ static void parse(int argc, char **argv, struct options *opt)
 static bool sane(int argc, char **argv, const struct options *opt)
 {
 	for (int i = optind; i < argc; i++)
-		if (opt->pause.sessions ||
+		if (opt->pause.sessions || opt->bells ||
 		    !(opt->bench ? transport_find(argv[i]) : chosen(argv[i])))
 			return false;
 	if (!opt->bench && (opt->suite.quick || opt->suite.only || json || opt->dir))
@@ -314,7 +320,8 @@ static bool sane(int argc, char **argv, const struct options *opt)
 		return false;
 	return opt->good && setup.size && setup.size % 8 == 0 && setup.size <= SIZE_MAX_BYTES &&
 	       rounds && runs && runs <= (opt->bench ? SAMPLES_MAX / 2 : RUNS_MAX) &&
-	       !(opt->bench && opt->pause.sessions);
+	       opt->bells <= CHANNELS_MAX &&
+	       opt->bench + (opt->bells > 0) + (opt->pause.sessions > 0) <= 1;
 }
 
 int main(int argc, char **argv)
@@ -335,6 +342,10 @@ int main(int argc, char **argv)
 	place_init();
 	if (opt.pause.sessions)
 		return pauses(&opt.pause);
+	if (opt.bells) {
+		measure_bells(opt.bells, runs);
+		return 0;
+	}
 	control_make();
 	opt.suite.runs = runs;
 	opt.suite.names = argv + optind;

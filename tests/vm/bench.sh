@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 #
 # bench.sh: what can be counted exactly, over /dev/shmipc in one boot of the bookworm kernel: instructions per blocking
-# round trip of 64 bytes between two processes, and beside it over a Unix socket, an eventfd pair and a futex pair; and
-# those that a planned handover keeps a client waiting, by sessions, by MiB in buffers and by earlier requests.
+# round trip of 64 bytes between two processes, and beside it over a Unix socket, an eventfd pair and a futex pair; those
+# that it takes to ring for 64 peers that sleep; and those that a planned handover keeps a client waiting, by sessions, by
+# MiB in buffers and by earlier requests.
 #
 # The guest's clock counts instructions (-icount), so a nanosecond that shmipc-perf prints is an instruction,
-# whatever else this machine does. Fails if shmipc takes more than half of what the Unix socket takes, or if sixteen
-# times the requests before it make a handover more than 3 % longer.
+# whatever else this machine does. Fails if shmipc takes more than half of what the Unix socket takes, if ringing for 64
+# takes more than 0.75 of 64 writes to eventfds, or 0.25 where one endpoint has all 64 sessions, or if sixteen times the
+# requests before it make a handover more than 3 % longer.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -25,7 +27,7 @@ mkdir -p "$work"
 "$vm_dir/run.sh" --flavour bookworm --icount --ko "$work/shmipc.ko" --add "$build/tools/shmipc-perf:/perf" \
 	--mem 4096 --log "$work/kernel.log" --timeout "${SHMIPC_BENCH_TIMEOUT:-600}" -- \
 	sh -c 'export SHMIPC_PROVIDER=kernel
-		/perf -n "$1" && shift && for size; do /perf --pause "$size" || exit; done' \
+		/perf -n "$1" && /perf --bells 64 && shift && for size; do /perf --pause "$size" || exit; done' \
 	sh "${SHMIPC_BENCH_ROUNDS:-5000}" "${pauses[@]}" | tee "$work/out"
 
 # Of "pause:" or "adopt:" of a size.
@@ -35,6 +37,25 @@ median()
 
 	read -ra size <<<"$2"
 	sed -n "s/^$1: ${size[0]} sessions, ${size[1]} MiB, ${size[2]} requests before: *\([0-9]*\) ns.*/\1/p" "$work/out"
+}
+
+# Of "bells: 64" of a kind.
+rung()
+{
+	sed -n "s/^bells: 64 $1: *\([0-9]*\) ns.*/\1/p" "$work/out"
+}
+
+# bells KIND PERCENT: of what the eventfds take.
+bells()
+{
+	local writes kind
+
+	writes=$(rung eventfds) kind=$(rung "$1")
+	[[ -n $writes && -n $kind ]] || vm_die 'no result of the bells'
+	echo "64 $1 are rung for in $kind instructions, 64 eventfds are written to in $writes"
+	((kind * 100 > writes * $2)) || return 0
+	echo "FAIL: more than $2 % of it"
+	status=1
 }
 
 table()
@@ -56,6 +77,8 @@ if ((BASH_REMATCH[1] * 2 > BASH_REMATCH[2])); then
 	echo "FAIL: more than half of the Unix socket's ${BASH_REMATCH[2]}"
 	status=1
 fi
+bells 'sessions of as many endpoints' 75
+bells 'sessions of one endpoint' 25
 table
 few=$(median pause "$usual") many=$(median pause "$busy")
 [[ -n $few && -n $many ]] || vm_die 'no result of a handover'
