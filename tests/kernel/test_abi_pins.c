@@ -55,7 +55,7 @@ static int direct_read(volatile uint8_t *page)
 
 /* ---- what else pins ---- */
 
-static int splice_in(volatile uint8_t *page)
+static int splice_page(volatile uint8_t *page, unsigned int flags)
 {
 	struct iovec iov = { (void *)page, ABI_PAGE };
 	char buf[ABI_PAGE];
@@ -63,13 +63,24 @@ static int splice_in(volatile uint8_t *page)
 	ssize_t n;
 
 	assert_int_equal(pipe(fd), 0);
-	n = vmsplice(fd[1], &iov, 1, 0);
+	n = vmsplice(fd[1], &iov, 1, flags);
 	if (n < 0)
 		ret = -errno;
 	else
 		assert_int_equal(read(fd[0], buf, n), n);
 	close(fd[0]), close(fd[1]);
 	return ret;
+}
+
+static int splice_in(volatile uint8_t *page)
+{
+	return splice_page(page, 0);
+}
+
+/* A page that is given away, for whoever reads the pipe to keep. */
+static int splice_gift(volatile uint8_t *page)
+{
+	return splice_page(page, SPLICE_F_GIFT);
 }
 
 /* io_uring's fixed buffers: a pin for as long as the ring lives. */
@@ -174,6 +185,7 @@ static const struct pin pins[] = {
 	{ "test_direct_write", direct_write },
 	{ "test_direct_read", direct_read },
 	{ "test_vmsplice", splice_in },
+	{ "test_vmsplice_gift", splice_gift },
 	{ "test_io_uring", ring_register },
 	{ "test_zerocopy", send_zerocopy },
 	{ "test_vm_readv", vm_readv },
