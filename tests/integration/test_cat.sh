@@ -17,7 +17,9 @@ big=20000000
 [[ -z ${SHMIPC_TEST_SLOW-} ]] || big=5000000
 head -c "$big" /dev/urandom >"$tmp/big"
 head -c 3000000 /dev/urandom >"$tmp/small"
-block=200000
+# What is under way while a side is replaced: over the module, which means in a VM, where a MB takes a second.
+block=200000 least=$big
+[[ $SHMIPC_PROVIDER != kernel ]] || block=20000 least=1000000
 head -c "$block" /dev/urandom >"$tmp/block"
 
 # pair LISTENER-INPUT CONNECTOR-INPUT: run both, their output in l.out and c.out, their exit
@@ -74,7 +76,7 @@ arrived() {
 
 ended() {
 	local rc=0
-	timeout 20 tail --pid="$1" -f /dev/null
+	timeout 60 tail --pid="$1" -f /dev/null
 	wait "$1" || rc=$?
 	echo "exit $rc, wanted $2"
 	((rc == $2))
@@ -274,7 +276,7 @@ adopted() {
 # How many were taken is in $tmp/SIDE.blocks.
 flow() {
 	local i=0
-	until ((i > big / block)) && [[ -e $tmp/enough ]]; do
+	until ((i > least / block)) && [[ -e $tmp/enough ]]; do
 		i=$((i + 1))
 		echo "$1 $i"
 		cat "$tmp/block"
@@ -328,7 +330,7 @@ carried() {
 	local sent received
 	sent=$(sed -n 's/.*: sent \([0-9]*\) bytes.*/\1/p' "$tmp/$1.err")
 	received=$(sed -n 's/.* received \([0-9]*\) bytes.*/\1/p' "$tmp/$2.err")
-	((sent == received && sent > big))
+	((sent == received && sent > least))
 }
 
 # until_true COMMAND...: within 30 s.
@@ -387,7 +389,8 @@ upgrade_fails() {
 	failing 'the successor ended with status 127'
 	failing 'the successor ended with status 3' 'exit 3'
 	failing 'signal 15 ended the successor' "kill \$\$"
-	failing 'the successor took too long' 'exec sleep 100'
+	# The whole time of an offer, which is the same over the module.
+	[[ $SHMIPC_PROVIDER == kernel ]] || failing 'the successor took too long' 'exec sleep 100'
 	rm "$tmp/program"
 	cp "$cat" "$tmp/program"
 	upgrade l "$l" 1
@@ -467,12 +470,11 @@ t name-taken taken
 t stats stats
 t files files
 t adopted-after-a-crash adopted
-# Natively: in a VM that shares its processors 20 MB each way take longer than ended() waits. Over the
-# module they passed by hand; test_handover has the library's upgrades with either provider.
-if [[ $SHMIPC_PROVIDER != kernel ]]; then
+t upgraded-half-closed upgraded_half_closed
+# One of the five is enough for a debug kernel, where the first of these alone takes three minutes.
+if [[ -z ${SHMIPC_TEST_SLOW-} ]]; then
 	t upgraded-in-a-transfer upgraded
 	t upgrade-fails upgrade_fails
-	t upgraded-half-closed upgraded_half_closed
 	t upgraded-terminated ended_as_one TERM 143
 	t upgraded-killed ended_as_one KILL 137
 fi
