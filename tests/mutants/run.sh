@@ -26,8 +26,9 @@ fresh_tree()
 	(cd "$top" && git ls-files -z --cached --others --exclude-standard |
 		tar -c --null -T - | tar -x -C "$tmp/tree")
 	# What the tree has built is good there, too: make goes by the times, which are copied.
-	(cd "$top" && find build/{,tsan/}{flags,obj,lib,tests} -maxdepth 0 2>/dev/null || true) >"$tmp/built"
-	tar -C "$top" -c -T "$tmp/built" | tar -x -C "$tmp/tree"
+	cd "$top"
+	find build/{,tsan/}{flags,obj,lib,tests} -maxdepth 0 >"$tmp/built" 2>/dev/null || true
+	tar -c -T "$tmp/built" | tar -x -C "$tmp/tree"
 }
 
 run_native()
