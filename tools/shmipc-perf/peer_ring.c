@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "lib/barrier.h"
 #include "perf.h"
 #include "transport.h"
 
@@ -62,7 +63,7 @@ static void sleep_on(uint32_t *word)
 static void wake(uint32_t *word)
 {
 	/* Published before looked at: the sleeper sets and looks in the other order. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	full_fence();
 	if (__atomic_load_n(word, __ATOMIC_RELAXED) &&
 	    __atomic_exchange_n(word, 0, __ATOMIC_SEQ_CST))
 		syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
