@@ -126,6 +126,7 @@ struct session {
 	bool stuck;			/* a descriptor that a successor needs was not kept */
 	bool watched;			/* causes for @paused are wanted */
 	bool paused;			/* the peer has stopped for a handover */
+	bool told;			/* the peer knows that this end has */
 	bool moved;			/* MOVED came, and no CHANGED yet */
 	uint32_t end;			/* SHMIPC_CAUSE_PEER_*; 0: it goes on */
 	int pidfd;			/* or -1: not visible from here; another's after MOVED */

@@ -97,8 +97,10 @@ int embedded_pause(struct provider *pv, int64_t timeout_ns)
 	move_close(fds);
 	switch (err) {
 	case 0:
+		if (move.type != MOVE_BEGIN)
+			return -EBADMSG;
 		embedded(pv)->handovers = move.handovers + 1;
-		return move.type == MOVE_BEGIN ? 0 : -EBADMSG;
+		return 0;
 	case -ETIMEDOUT:
 		return error_set(err, "the other program did not stop in time");
 	case -EBUSY:

@@ -441,17 +441,24 @@ static int await_commit(const struct embedded_offer *offer, int *pidfd)
 	return err;
 }
 
-/* @type says what is to come of it. A peer that has no room for that is not one that waits for it. */
-static void tell_pause(const struct embedded *e, enum link_type type)
+/*
+ * A peer that has no room for PAUSED is not one that waits for it. It is not told that it is over either: so
+ * one that never reads keeps room for what must reach it.
+ */
+static void tell_pause(const struct embedded *e, bool paused)
 {
 	struct object *object;
 	unsigned int at = 0;
 
 	while ((object = object_next(e, &at, OBJECT_SESSION))) {
-		const struct session *s = container_of(object, struct session, object);
+		struct session *s = container_of(object, struct session, object);
 
-		if (s->state == SESSION_LIVE && !s->end)
-			link_send(s->link.fd, type, 0, NULL, 0);
+		if (s->state != SESSION_LIVE || s->end)
+			continue;
+		if (paused)
+			s->told = !link_send(s->link.fd, LINK_PAUSED, 0, NULL, 0);
+		else if (s->told)
+			link_send(s->link.fd, LINK_RESUMED, 0, NULL, 0);
 	}
 }
 
@@ -490,7 +497,7 @@ int embedded_yield(struct provider *pv, int fd)
 	err = check_seals(e);
 	if (err)
 		return err;
-	tell_pause(e, LINK_PAUSED);
+	tell_pause(e, true);
 	err = send_all(e, offer);
 	if (!err)
 		err = await_commit(offer, &pidfd);
@@ -498,7 +505,7 @@ int embedded_yield(struct provider *pv, int fd)
 	if (!err)
 		hand_over_locked(e, offer->channel.fd, pidfd);
 	else
-		tell_pause(e, LINK_RESUMED);
+		tell_pause(e, false);
 	over_locked(e, offer);
 	pthread_mutex_unlock(&e->lock);
 	if (pidfd >= 0)

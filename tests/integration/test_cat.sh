@@ -19,7 +19,7 @@ head -c "$big" /dev/urandom >"$tmp/big"
 head -c 3000000 /dev/urandom >"$tmp/small"
 # What is under way while a side is replaced: over the module, which means in a VM, where a MB takes a second.
 block=200000 least=$big
-[[ $SHMIPC_PROVIDER != kernel ]] || block=20000 least=1000000
+[[ ${SHMIPC_PROVIDER-} != kernel ]] || block=20000 least=1000000
 head -c "$block" /dev/urandom >"$tmp/block"
 
 # pair LISTENER-INPUT CONNECTOR-INPUT: run both, their output in l.out and c.out, their exit
@@ -240,7 +240,7 @@ feed() {
 # The listener dies twice, with both directions under way. The connector sees nothing of it.
 adopted() {
 	local l c feeder
-	if [[ $SHMIPC_PROVIDER != kernel ]]; then
+	if [[ ${SHMIPC_PROVIDER-} != kernel ]]; then
 		refused --orphan=5
 		refused -a
 		return
@@ -390,7 +390,7 @@ upgrade_fails() {
 	failing 'the successor ended with status 3' 'exit 3'
 	failing 'signal 15 ended the successor' "kill \$\$"
 	# The whole time of an offer, which is the same over the module.
-	[[ $SHMIPC_PROVIDER == kernel ]] || failing 'the successor took too long' 'exec sleep 100'
+	[[ ${SHMIPC_PROVIDER-} == kernel ]] || failing 'the successor took too long' 'exec sleep 100'
 	rm "$tmp/program"
 	cp "$cat" "$tmp/program"
 	upgrade l "$l" 1

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 . tests/tap.sh
 bin=$(realpath "${BUILD:-build}")
 channel=examples-$$
-# How long one step may take, in units of 50 s: a kernel that checks all it does is slow, and no step is about time.
+# Seconds that one step may take: a kernel that checks all it does is slow, and no step is about time.
 patience=${SHMIPC_TEST_SLOW:+6}
 patience=$((50 * ${patience:-1}))
 tmp=$(mktemp -d)

@@ -72,10 +72,7 @@ static void raise_flag(uint32_t *flag)
 	syscall(SYS_futex, flag, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-/*
- * Asleep, and woken: a spin would keep the other one from its processor on an emulated machine, and
- * there a nap that looks again and again costs more than all that is tested here.
- */
+/* Not a spin: on an emulated machine it would keep the other one from its processor. */
 static void wait_for(uint32_t *flag)
 {
 	struct timespec limit = { .tv_sec = 30 };
@@ -182,8 +179,8 @@ static void round_of_threads(struct course *c)
 {
 	struct ring ring = { .server.fd = -1, .client.fd = -1 };
 	uint32_t go = 0;
-	struct lane a = { c->pair->a, &ring, &go, false, 0, 0 };
-	struct lane b = { c->pair->b, &ring, &go, false, 0, 0 };
+	struct lane a = { c->pair->a, &ring, &go, 0, 0, 0 };
+	struct lane b = { c->pair->b, &ring, &go, 0, 0, 0 };
 	pthread_t thread;
 
 	c->pair->prepare(&ring);

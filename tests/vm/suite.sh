@@ -26,7 +26,7 @@ if [[ $flavour == debug ]]; then
 	make_args=(GCOV_PROFILE=y)
 	guest_env=(SHMIPC_TEST_SLOW=1 SHMIPC_GUEST_LEAKS=1)
 fi
-# Its CPUs run in turn (run.sh), so that two requests meet only where one is preempted.
+# The newest kernel's CPUs run in turn (run.sh), so that two requests meet only where one is preempted.
 if [[ $flavour == newest && ${SHMIPC_TEST_SCALE-} != long ]]; then
 	guest_env=(SHMIPC_RACE_ROUNDS=50)
 fi
