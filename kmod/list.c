@@ -48,11 +48,11 @@ static void item_listener(struct shmipc_item *item, struct shmipc_listener *l)
 
 static u32 count_slots(struct shmipc_side *side)
 {
-	struct shmipc_view *view;
 	unsigned long slot;
+	void *entry;
 	u32 n = 0;
 
-	xa_for_each(&side->slots, slot, view)
+	xa_for_each(&side->slots, slot, entry)
 		n++;
 	return n;
 }
@@ -134,29 +134,28 @@ static bool next_object(struct shmipc_endpoint *ep, u32 *cursor, struct shmipc_i
 	return false;
 }
 
-/* The first grant from @slot on, referenced, or NULL. */
-static struct shmipc_view *grant_from(struct shmipc_side *granter, unsigned long *slot)
+/* The first from @slot on: a view, referenced, or the handle that is left of one, or NULL. */
+static void *grant_from(struct shmipc_side *granter, unsigned long *slot)
 {
-	struct shmipc_view *view;
+	void *entry;
 
 	rcu_read_lock();
-	view = xa_find(&granter->slots, slot, SHMIPC_SLOTS_MAX - 1, XA_PRESENT);
-	while (view && !shmipc_view_tryget(view))
-		view = xa_find_after(&granter->slots, slot, SHMIPC_SLOTS_MAX - 1, XA_PRESENT);
+	entry = xa_find(&granter->slots, slot, SHMIPC_SLOTS_MAX - 1, XA_PRESENT);
+	while (entry && !xa_is_value(entry) && !shmipc_view_tryget(entry))
+		entry = xa_find_after(&granter->slots, slot, SHMIPC_SLOTS_MAX - 1, XA_PRESENT);
 	rcu_read_unlock();
-	return view;
+	return entry;
 }
 
-/* The handle of the segment that @view is a grant of; 0: it was closed. */
-static u32 handle_of_owner(struct shmipc_view *view)
+static void item_view(struct shmipc_item *item, struct shmipc_view *view, bool own)
 {
-	struct shmipc_segment *seg = view->segment;
-	u32 handle;
-
-	spin_lock(&seg->lock);
-	handle = seg->owner ? seg->owner->obj.handle : 0;
-	spin_unlock(&seg->lock);
-	return handle;
+	item->length = (u64)view->npages << PAGE_SHIFT;
+	if (READ_ONCE(view->segment->given) == view)
+		item->flags |= SHMIPC_ITEM_GIVEN;
+	if (own)
+		item->handle = shmipc_segment_handle(view->segment);
+	else
+		item->offset = (u64)view->start << PAGE_SHIFT;
 }
 
 /* Of one direction; @base is where its numbers begin among the cursors. */
@@ -164,25 +163,20 @@ static bool next_slot(struct shmipc_side *granter, struct shmipc_side *side, u32
 		      struct shmipc_item *item)
 {
 	unsigned long slot = *cursor - base;
-	struct shmipc_view *view = grant_from(granter, &slot);
+	void *entry = grant_from(granter, &slot);
+	bool own = granter == side;
 
-	if (!view)
+	if (!entry)
 		return false;
 	memset(item, 0, sizeof(*item));
+	item->kind = own ? SHMIPC_ITEM_GRANT : SHMIPC_ITEM_SLOT;
 	item->slot = slot;
-	item->length = (u64)view->npages << PAGE_SHIFT;
-	if (READ_ONCE(view->segment->given) == view)
-		item->flags |= SHMIPC_ITEM_GIVEN;
-	if (granter == side) {
-		item->kind = SHMIPC_ITEM_GRANT;
-		item->handle = handle_of_owner(view);
-	} else {
-		item->kind = SHMIPC_ITEM_SLOT;
-		item->handle = side->obj.handle;
-		item->offset = (u64)view->start << PAGE_SHIFT;
+	item->handle = own && xa_is_value(entry) ? xa_to_value(entry) : side->obj.handle;
+	if (!xa_is_value(entry)) {
+		item_view(item, entry, own);
+		shmipc_view_put(entry);
 	}
 	*cursor = base + slot + 1;
-	shmipc_view_put(view);
 	return true;
 }
 

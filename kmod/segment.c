@@ -336,6 +336,16 @@ bool shmipc_segment_granted(struct shmipc_segment *seg, const struct shmipc_side
 	return granted;
 }
 
+u32 shmipc_segment_handle(struct shmipc_segment *seg)
+{
+	u32 handle;
+
+	spin_lock(&seg->lock);
+	handle = seg->owner ? seg->owner->obj.handle : 0;
+	spin_unlock(&seg->lock);
+	return handle;
+}
+
 void shmipc_segment_settle(struct shmipc_segment *seg)
 {
 	struct shmipc_user *former;

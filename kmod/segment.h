@@ -79,6 +79,9 @@ void shmipc_segment_remove_view(struct shmipc_segment *seg, struct shmipc_view *
 /* Has @granter granted it already? */
 bool shmipc_segment_granted(struct shmipc_segment *seg, const struct shmipc_side *granter);
 
+/* Of who owns it; 0: nobody, it was closed. */
+u32 shmipc_segment_handle(struct shmipc_segment *seg);
+
 /* After a view was mapped: the owner may have gone before there was anybody who could pay. */
 void shmipc_segment_settle(struct shmipc_segment *seg);
 

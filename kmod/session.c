@@ -103,10 +103,28 @@ struct shmipc_view *shmipc_slot_get(struct shmipc_side *granter, unsigned long s
 
 	rcu_read_lock();
 	view = xa_load(&granter->slots, slot);
-	if (view && !shmipc_view_tryget(view))
+	if (xa_is_value(view) || (view && !shmipc_view_tryget(view)))
 		view = NULL;
 	rcu_read_unlock();
 	return view;
+}
+
+/*
+ * A grant ends with the receiver's close, and what was sent before it may still be read: who adopts
+ * the granter has to learn which segments the session lived in. So the owner's handle stays, for
+ * LIST, until the granter closes, too.
+ */
+static void slot_clear(struct shmipc_side *granter, unsigned long slot, struct shmipc_view *view)
+{
+	struct shmipc_session *s = shmipc_session_of(granter);
+	u32 handle = shmipc_segment_handle(view->segment);
+	void *left = NULL;
+
+	spin_lock(&s->lock);
+	if (handle && shmipc_side_peer(granter)->closed && !granter->closed)
+		left = xa_mk_value(handle);
+	xa_cmpxchg(&granter->slots, slot, view, left, 0);
+	spin_unlock(&s->lock);
 }
 
 /* False: another was first, who has ended the grant or taken what was given through it. */
@@ -120,7 +138,7 @@ static bool slot_empty(struct shmipc_side *granter, unsigned long slot, struct s
 	if (mine) {
 		shmipc_gift_end(granter, view);
 		shmipc_view_revoke(view);
-		xa_cmpxchg(&granter->slots, slot, view, NULL, 0);
+		slot_clear(granter, slot, view);
 	}
 	mutex_unlock(&seg->moves);
 	return mine;
@@ -146,11 +164,14 @@ static bool slot_drop(struct shmipc_side *granter, unsigned long slot)
 
 static void drop_slots(struct shmipc_side *granter)
 {
-	struct shmipc_view *view;
 	unsigned long slot;
+	void *entry;
 
-	xa_for_each(&granter->slots, slot, view) {
-		slot_drop(granter, slot);
+	xa_for_each(&granter->slots, slot, entry) {
+		if (xa_is_value(entry))
+			xa_erase(&granter->slots, slot);
+		else
+			slot_drop(granter, slot);
 		cond_resched();
 	}
 }

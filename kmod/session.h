@@ -42,7 +42,8 @@ enum shmipc_session_state {
  * struct shmipc_side - one end of a session
  * @obj: its head; side 1's obj.ep is set when the session becomes LIVE
  * @ready: its causes
- * @slots: grants that it made, views of the peer's endpoint (stored under session->lock)
+ * @slots: grants that it made, views of the peer's endpoint, and where the peer's close ended them
+ *	the segments' handles as values (stored under session->lock)
  * @reason: why it was closed (protected by session->lock)
  * @died: it was closed by the death of its endpoint (protected by session->lock)
  * @zero: what the peer revokes reads as zeros (invariant once the session is LIVE)

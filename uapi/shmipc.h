@@ -715,9 +715,10 @@ struct shmipc_adopt {
  * struct shmipc_item - one thing that an endpoint has
  * @kind: SHMIPC_ITEM_*, which tells what else is set; the rest is 0
  * @flags: SHMIPC_ITEM_* flags below
- * @handle: of a segment, listener, session; GRANT: the own segment; SLOT: the session
+ * @handle: of a segment, listener, session; GRANT: the own segment, 0 when it was closed; SLOT: the
+ *	session
  * @slot: GRANT, SLOT; SESSION: the @reason of the peer's CLOSE, if that was how it ended
- * @length: bytes of a segment
+ * @length: bytes of a segment; GRANT: 0 when the peer's close has ended it
  * @offset: where mmap finds it (SEGMENT, SLOT)
  * @causes: pending and not taken (LISTENER, SESSION); what they tell of, the item shows
  * @enabled: causes enabled, until WATCH (LISTENER, SESSION)

@@ -356,7 +356,7 @@ static void test_planned_by_name(void **state)
 	pair_end(&n.p[1]);
 }
 
-/* ---- where it fails ---------------------------------------------------------- */
+/* ---- a server and its client in one process ---------------------------------- */
 
 /* A server and a client in this process, and a stream that both have spoken on. */
 struct rig {
@@ -467,6 +467,71 @@ static void hopeless_successor(struct pair *p, void *arg)
 	(void)p;
 	check_eq(shmipc_adopt(NULL, r->fd, NULL, &ep, LIMIT), -ECANCELED);
 }
+
+/* ---- a peer that has gone ---------------------------------------------------- */
+
+#define LEFT	20000	/* bytes, more than one message */
+
+static void legatee(struct pair *p, void *arg)
+{
+	struct checker left = { .key = 7 };
+	struct shmipc_endpoint *ep;
+	struct shmipc_adopted item;
+	struct shmipc_stream *st = NULL;
+	struct shmipc_event event;
+	struct rig *r = arg;
+	char buf[CHUNK];
+	ssize_t n;
+
+	(void)p;
+	check_eq(shmipc_adopt(NULL, r->fd, NULL, &ep, LIMIT), 0);
+	while (shmipc_adopted_next(ep, &item))
+		if (item.type == SHMIPC_ADOPTED_STREAM)
+			st = item.object;
+	check(st);
+	while ((n = shmipc_read(st, buf, sizeof(buf), LIMIT)) > 0)
+		check(!checker_take(&left, buf, n));
+	check_eq(n, 0);
+	check_eq(left.position, LEFT);
+	do
+		check_eq(shmipc_wait(ep, &event, 1, LIMIT), 1);
+	while (event.type != SHMIPC_EV_CLOSED);
+	shmipc_session_close(event.object);
+	shmipc_close(ep);
+}
+
+/* What it sent before it closed is the successor's to read, and that it closed to be told. */
+static void test_peer_has_gone(void **state)
+{
+	struct shmipc_event event;
+	char buf[CHUNK];
+	struct rig r;
+	struct pair p;
+
+	(void)state;
+	/* Before the holder has seen that, or after. */
+	for (int seen = 0; seen < 2; seen++) {
+		rig_open(&r);
+		for (size_t at = 0; at < LEFT; at += sizeof(buf)) {
+			size_t len = LEFT - at < sizeof(buf) ? LEFT - at : sizeof(buf);
+
+			fill(buf, len, 7, at);
+			send_all(r.st_client, buf, len);
+		}
+		check_eq(shmipc_finish(r.st_client), 0);
+		shmipc_session_close(r.at_client);
+		while (seen && !shmipc_session_error(r.session))
+			check_eq(shmipc_wait(r.ep, &event, 1, LIMIT), 1);
+		rig_offer(&r, 30 * SECOND);
+		pair_fork(&p, legatee, &r);
+		expect_offer_event(&r);
+		check_eq(shmipc_yield(r.ep, NULL, 0), 0);
+		pair_end(&p);
+		rig_close(&r);
+	}
+}
+
+/* ---- where it fails ---------------------------------------------------------- */
 
 static void test_successor_dies(void **state)
 {
@@ -995,6 +1060,7 @@ int main(void)
 	const struct CMUnitTest kernel[] = {
 		pair_test(test_planned_by_fd),
 		pair_test(test_planned_by_name),
+		pair_test(test_peer_has_gone),
 		pair_test(test_successor_dies),
 		pair_test(test_too_late),
 		pair_test(test_something_is_out),
@@ -1006,6 +1072,7 @@ int main(void)
 	const struct CMUnitTest embedded[] = {
 		pair_test(test_planned_by_fd),
 		pair_test(test_planned_by_name),
+		pair_test(test_peer_has_gone),
 		pair_test(test_successor_dies),
 		pair_test(test_too_late),
 		pair_test(test_something_is_out),

@@ -315,6 +315,15 @@ static void test_list(void **state)
 	it = find(items, n, SHMIPC_ITEM_SESSION, p.at_server);
 	assert_int_equal(it->flags, SHMIPC_ITEM_PEER_CLOSED);
 	assert_int_equal(it->causes, 0x40 | SHMIPC_CAUSE_PEER_CLOSED);
+	assert_int_equal(it->count, 3);
+	/* What it lived in is still known, though it is granted to nobody any more. */
+	n = abi_list(next.fd, p.at_server, items, ITEMS, NULL);
+	assert_int_equal(n, 3);
+	assert_true(items[0].kind == SHMIPC_ITEM_GRANT && items[0].slot == 0 &&
+		    items[0].handle == p.server_seg.handle && !items[0].length);
+	assert_true(items[1].kind == SHMIPC_ITEM_GRANT && items[1].slot == 1000 &&
+		    items[1].handle == blob.handle && !items[1].length);
+	assert_true(items[2].kind == SHMIPC_ITEM_SLOT && items[2].length == info.out_length);
 	must(abi_commit(next.fd));
 	expect_event(next.fd, p.listener, SHMIPC_CAUSE_ACCEPT);
 	expect_event(next.fd, p.at_server,
