@@ -380,14 +380,14 @@ bool endpoint_event(struct shmipc_endpoint *ep, const struct shmipc_ready *event
 
 /* Takes sessions off the corked list, and says whom to ring. Returns how many, up to @max. */
 unsigned int endpoint_bells(struct shmipc_endpoint *ep, struct shmipc_notify *notify,
-			    unsigned int max)
+			    unsigned int max, bool *found)
 {
 	unsigned int n = 0;
 	bool more = true;
 
 	while (more && n < max) {
 		struct shmipc_session *s;
-		uint32_t bits;
+		uint32_t bits = 0;
 
 		lock(&ep->lock);
 		if (list_empty(&ep->corked)) {
@@ -398,7 +398,10 @@ unsigned int endpoint_bells(struct shmipc_endpoint *ep, struct shmipc_notify *no
 		list_del(&s->corked);
 		more = !list_empty(&ep->corked);
 		unlock(&ep->lock);
-		bits = session_take_bells(s);
+		if (found && !list_empty(&s->hot) && !session_error(s) && !s->ending)
+			*found |= session_arm(s, &bits);
+		else
+			bits = session_take_bells(s);
 		if (bits)
 			notify[n++] = (struct shmipc_notify){ .handle = s->handle, .bits = bits };
 	}

@@ -196,9 +196,12 @@ void endpoint_heat(struct shmipc_endpoint *ep, struct shmipc_session *session);
 
 /* poll_lock held. False: not worth another turn, as session_event(). */
 bool endpoint_event(struct shmipc_endpoint *ep, const struct shmipc_ready *event);
-/* poll_lock held: */
-/* Whom to ring for what was corked: fills in up to @max entries, returns how many. */
+/*
+ * Whom to ring for what was corked: fills in up to @max entries, returns how many. With @found not
+ * NULL those of them that are hot are armed on the way, and *@found is set if there was something.
+ * poll_lock held.
+ */
 unsigned int endpoint_bells(struct shmipc_endpoint *ep, struct shmipc_notify *notify,
-			    unsigned int max);
+			    unsigned int max, bool *found);
 
 #endif

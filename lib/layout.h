@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define LAYOUT_MAGIC	0x317063696d687373ULL	/* "sshmicp1" */
 #define LAYOUT_VERSION	1
@@ -53,6 +54,20 @@ struct frame {
 		} block;
 	};
 };
+
+/*
+ * Copies inline payload by the cache lines of a frame that it takes. A length that the compiler
+ * does not know would be a string instruction, which takes longer to begin than this to end. What
+ * lies beyond @len goes along: older payload, or what was written into the same reservation.
+ */
+static inline void copy_inline(uint8_t *to, const uint8_t *from, size_t len)
+{
+	enum { FIRST = CACHE_LINE - offsetof(struct frame, data) };
+
+	memcpy(to, from, FIRST);
+	if (len > FIRST)
+		memcpy(to + FIRST, from + FIRST, INLINE_MAX - FIRST);
+}
 
 #define FRAME_INLINE	1	/* payload in @data */
 #define FRAME_BLOCK	2	/* payload in an arena */

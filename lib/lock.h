@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
 /*
- * lock.h - a lock that costs one atomic instruction each way while nobody waits
+ * lock.h - a lock that costs one atomic instruction each way while nobody waits, and none in a
+ * program of one thread
  *
  * The data path takes several short locks a message, nearly always alone; a pthread mutex there
  * was a sixth of all instructions of a round trip. The word is 0 free, 1 taken, 2 taken and
  * perhaps waited for. Process-private, not recursive, not fair.
+ *
+ * The C library says whether there has been a second thread. No call of ours makes one, so that the
+ * answer is the same from lock() to unlock(), or was "one" and became "more" with the word as any
+ * thread would have left it. Threads made behind its back (a bare clone(2)) are not supported, there
+ * as here. These locks order nothing between processes: what does is in barrier.h.
  */
 #ifndef SHMIPC_LOCK_H
 #define SHMIPC_LOCK_H
@@ -12,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/single_threaded.h>
 #include <time.h>
 
 struct lock {
@@ -31,15 +38,20 @@ static inline void lock(struct lock *lock)
 {
 	unsigned int free = 0;
 
-	if (!atomic_compare_exchange_strong_explicit(&lock->word, &free, 1, memory_order_acquire,
-						     memory_order_relaxed))
+	if (__libc_single_threaded && !atomic_load_explicit(&lock->word, memory_order_relaxed))
+		atomic_store_explicit(&lock->word, 1, memory_order_relaxed);
+	else if (!atomic_compare_exchange_strong_explicit(&lock->word, &free, 1,
+							  memory_order_acquire,
+							  memory_order_relaxed))
 		lock_wait(lock);
 }
 
 /* Release, pairs with lock(). */
 static inline void unlock(struct lock *lock)
 {
-	if (atomic_exchange_explicit(&lock->word, 0, memory_order_release) == 2)
+	if (__libc_single_threaded)
+		atomic_store_explicit(&lock->word, 0, memory_order_relaxed);
+	else if (atomic_exchange_explicit(&lock->word, 0, memory_order_release) == 2)
 		lock_wake(lock);
 }
 

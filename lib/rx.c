@@ -374,7 +374,7 @@ static int take_frame(struct shmipc_session *s, const struct frame *shared, bool
 	if (err)
 		return err;
 	if (frame.kind == FRAME_INLINE)
-		memcpy(node->copy, shared->data, frame.length);
+		copy_inline(node->copy, shared->data, frame.length);
 	err = find_stream(s, &frame, &st);
 	if (err)
 		return err;
@@ -579,23 +579,40 @@ bool rx_bell_due(struct shmipc_session *s)
 	return due;
 }
 
-bool rx_publish_cursor(struct shmipc_session *s)
+/* Returns the cursor before. */
+static uint32_t store_cursor(struct rx *rx)
 {
-	struct rx *rx = &s->rx;
 	uint32_t before = rx->published;
 
 	rx->published = rx->next;
-	store_release(&rx->control->rx_cursor, rx->published);	/* pairs with ring_room() */
-	full_fence();
+	store_release(&rx->control->rx_cursor, rx->published);	/* pairs with cursor_take() */
+	return before;
+}
+
+static bool cursor_bell_due(const struct rx *rx, uint32_t before)
+{
 	return event_due(load_relaxed(&rx->peer->slot_event), before, rx->published);
 }
 
-/* Store event, fence, look again: pairs with tx_bell_due(). True: a frame came meanwhile. */
-bool rx_arm(struct shmipc_session *s)
+bool rx_publish_cursor(struct shmipc_session *s)
+{
+	uint32_t before = store_cursor(&s->rx);
+
+	full_fence();	/* pairs with those of tx_arm() and session_arm() */
+	return cursor_bell_due(&s->rx, before);
+}
+
+uint32_t rx_ask(struct shmipc_session *s)
 {
 	struct rx *rx = &s->rx;
 
 	store_relaxed(&rx->control->rx_event, (uint32_t)rx->next);
-	full_fence();
-	return frame_ready(rx) != 0;
+	return rx->published == (uint32_t)rx->next ? rx->published : store_cursor(rx);
+}
+
+bool rx_look(struct shmipc_session *s, uint32_t before, uint32_t *bits)
+{
+	if (rx_bell_due(s) || cursor_bell_due(&s->rx, before))
+		*bits |= BELL_SPACE;
+	return frame_ready(&s->rx) != 0;
 }

@@ -278,24 +278,34 @@ unsigned int session_poll(struct shmipc_session *s)
 	return n;
 }
 
-bool session_arm(struct shmipc_session *s)
+/* Stores of both directions, one fence, looks at both. */
+static bool arm(struct shmipc_session *s, uint32_t *bits)
 {
-	bool found, ring = false;
+	uint32_t cursor;
+	bool found;
 
 	lock(&s->rx.lock);
+	lock(&s->tx.lock);
+	cursor = rx_ask(s);
+	store_relaxed(&s->rx.control->cpu, sched_getcpu());
+	found = tx_ask(s);
+	full_fence();
+	found |= rx_look(s, cursor, bits);
+	found |= tx_look(s, bits);
+	unlock(&s->tx.lock);
 	if (!list_empty(&s->rx.closed))
 		stream_sweep(s);
-	if (s->rx.published != (uint32_t)s->rx.next)
-		ring = rx_publish_cursor(s);
-	store_relaxed(&s->rx.control->cpu, sched_getcpu());
-	found = rx_arm(s);
 	unlock(&s->rx.lock);
-	lock(&s->tx.lock);
-	found |= tx_arm(s);
-	unlock(&s->tx.lock);
-	if (ring)
-		session_ring(s, BELL_SPACE);
 	return found;
+}
+
+bool session_arm(struct shmipc_session *s, uint32_t *bits)
+{
+	/* One whose peer left is polled to its last frame, and then ended. */
+	if (!session_error(s) && (s->ending || arm(s, bits)))
+		return true;
+	list_del(&s->hot);
+	return false;
 }
 
 /* ---- ringing ------------------------------------------------------------ */

@@ -232,8 +232,11 @@ void session_fail(struct shmipc_session *s, int error);
 void session_drain(struct shmipc_session *s);
 /* Frames, returns, blocked sends: all that there is to do. Returns what it did. poll_lock held. */
 unsigned int session_poll(struct shmipc_session *s);
-/* Asks the peer to ring. True: found something after all. poll_lock held. */
-bool session_arm(struct shmipc_session *s);
+/*
+ * Asks the peer to ring, and takes it off the hot list. True: there is something after all, and it
+ * stays there. @bits: + what the peer has to be rung for, also for what was corked. poll_lock held.
+ */
+bool session_arm(struct shmipc_session *s, uint32_t *bits);
 /*
  * Takes causes that the provider reported. False: nothing but a bell that is not worth another
  * turn, because the session ended or has rung for nothing all the time. poll_lock held.
@@ -284,7 +287,14 @@ bool tx_waited_for(const struct shmipc_session *s);
 bool tx_control(struct shmipc_session *s, struct shmipc_stream *st, unsigned int kind);
 bool tx_bell_due(struct shmipc_session *s);
 int tx_reap(struct shmipc_session *s);
+/*
+ * Asks the peer to ring for what a send waits for. True: found something meanwhile. session_arm(),
+ * which asks for frames, too, has one fence for both between tx_ask() and tx_look().
+ */
 bool tx_arm(struct shmipc_session *s);
+bool tx_ask(struct shmipc_session *s);
+/* @bits: + BELL_DATA if the peer has to be rung for what was published. */
+bool tx_look(struct shmipc_session *s, uint32_t *bits);
 /* Changes with each return reaped and each ring slot passed. */
 uint32_t tx_progress(struct shmipc_session *s);
 int tx_rearm(struct shmipc_session *s);		/* -EBADMSG as tx_reap() */
@@ -305,7 +315,13 @@ bool rx_pending(const struct shmipc_session *s);
 bool rx_return(struct shmipc_session *s, struct rx_node *node);	/* true: ring the peer */
 /* Has the peer to be rung for returns that rx_return() left to the next sleep or flush? */
 bool rx_bell_due(struct shmipc_session *s);
-bool rx_arm(struct shmipc_session *s);
+/* Asks the peer to ring for the next frame, and tells it how far the ring was read; returns how far before. */
+uint32_t rx_ask(struct shmipc_session *s);
+/*
+ * After a fence, which pairs with those of tx_bell_due() and tx_arm(). True: a frame came meanwhile.
+ * @bits: + BELL_SPACE if the peer has to be rung for what was read or returned.
+ */
+bool rx_look(struct shmipc_session *s, uint32_t before, uint32_t *bits);
 /*
  * Drops what is at the head of the queue of a message that is cut, which ends with the frame that
  * has FRAME_F_ABORT. @told: the application has, or may have, a part of it. True: ring the peer.

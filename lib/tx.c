@@ -328,7 +328,7 @@ static void frame_payload(struct shmipc_session *s, struct shmipc_stream *st, st
 	} else {
 		frame->kind = FRAME_INLINE;
 		frame->length = len;
-		memcpy(frame->data, st->reserve.staging, len);
+		copy_inline(frame->data, st->reserve.staging, len);
 	}
 }
 
@@ -412,6 +412,15 @@ bool tx_control(struct shmipc_session *s, struct shmipc_stream *st, unsigned int
 	return true;
 }
 
+/* After the fence. */
+static bool data_bell_due(struct tx *tx)
+{
+	uint32_t before = tx->flushed;
+
+	tx->flushed = tx->next;
+	return event_due(load_relaxed(&tx->peer->rx_event), before, tx->next);
+}
+
 /*
  * Must the peer be rung for what was published since the last call? Its rx_event is written
  * before it sleeps: store event, fence, look at the ring. Here: store seq, fence, look at the event.
@@ -419,15 +428,10 @@ bool tx_control(struct shmipc_session *s, struct shmipc_stream *st, unsigned int
  */
 bool tx_bell_due(struct shmipc_session *s)
 {
-	struct tx *tx = &s->tx;
-	uint32_t before = tx->flushed, event;
-
-	if (tx->flushed == tx->next)
+	if (s->tx.flushed == s->tx.next)
 		return false;
 	full_fence();
-	event = load_relaxed(&tx->peer->rx_event);
-	tx->flushed = tx->next;
-	return event_due(event, before, tx->next);
+	return data_bell_due(&s->tx);
 }
 
 /* ---- returns ------------------------------------------------------------ */
@@ -495,14 +499,13 @@ int tx_reap(struct shmipc_session *s)
 /*
  * Asks the peer to ring a blocked sender: after a quarter of the returns that the stream can
  * still get, or a quarter of the ring; earlier if no more may come (rx_return(), rx_bell_due()).
- * True: somebody could go on; something came meanwhile.
+ * True: somebody could go on.
  */
-bool tx_arm(struct shmipc_session *s)
+bool tx_ask(struct shmipc_session *s)
 {
 	struct tx *tx = &s->tx;
 	struct list *pos, *n;
 	uint32_t returns = tx->nr_live, passed;
-	uint64_t word;
 	bool found;
 
 	if (!anybody_waits(tx))
@@ -526,8 +529,31 @@ bool tx_arm(struct shmipc_session *s)
 		passed = tx->slots / 4;
 	store_relaxed(&tx->control->tx_event, tx->reaped + returns - 1);
 	store_relaxed(&tx->control->slot_event, tx->cursor + (passed ? passed : 1) - 1);
+	return found;
+}
+
+/* After the fence. */
+static bool answered(const struct tx *tx)
+{
+	uint64_t word;
+
+	return anybody_waits(tx) &&
+	       (next_return(tx, &word) || load_relaxed(&tx->peer->rx_cursor) != tx->cursor);
+}
+
+bool tx_look(struct shmipc_session *s, uint32_t *bits)
+{
+	if (data_bell_due(&s->tx))
+		*bits |= BELL_DATA;
+	return answered(&s->tx);
+}
+
+bool tx_arm(struct shmipc_session *s)
+{
+	bool found = tx_ask(s);
+
 	full_fence();	/* pairs with that of rx_return() and rx_publish_cursor() */
-	return found || next_return(tx, &word) || load_relaxed(&tx->peer->rx_cursor) != tx->cursor;
+	return found || answered(&s->tx);
 }
 
 uint32_t tx_progress(struct shmipc_session *s)

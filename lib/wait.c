@@ -78,40 +78,56 @@ void endpoint_heat(struct shmipc_endpoint *ep, struct shmipc_session *s)
 		list_add_tail(&s->hot, &ep->hot);
 }
 
-/* Returns how much was done. */
-static unsigned int poll_hot(struct shmipc_endpoint *ep)
+/* Returns how much was done. poll_lock held. */
+static unsigned int poll_hot_locked(struct shmipc_endpoint *ep)
 {
 	struct list *pos, *next;
 	unsigned int done = 0;
 
-	lock(&ep->poll_lock);
 	list_for_each_safe(pos, next, &ep->hot) {
 		struct shmipc_session *s = container_of(pos, struct shmipc_session, hot);
 		unsigned int n = session_error(s) ? 0 : session_poll(s);
+		uint32_t bits = 0;
 
 		done += n;
 		s->empty_polls = n ? 0 : s->empty_polls + 1;
-		if (session_error(s) || (s->empty_polls > IDLE_POLLS && !session_arm(s)))
-			list_del(&s->hot);
+		if (session_error(s) || s->empty_polls > IDLE_POLLS)
+			session_arm(s, &bits);
+		if (bits)
+			session_ring(s, bits);
 	}
+	return done;
+}
+
+static unsigned int poll_hot(struct shmipc_endpoint *ep)
+{
+	unsigned int done;
+
+	lock(&ep->poll_lock);
+	done = poll_hot_locked(ep);
 	unlock(&ep->poll_lock);
 	return done;
 }
 
-/* Arms all that is hot. True: found something, don't sleep. */
-static bool arm_hot(struct shmipc_endpoint *ep)
+/*
+ * Arms all that is hot; whom to ring goes to @sync, which has room for EVENTS_MAX. True: found
+ * something, don't sleep.
+ */
+static bool arm_hot(struct shmipc_endpoint *ep, struct shmipc_notify *notify, struct pv_sync *sync)
 {
 	struct list *pos, *next;
 	bool found = false;
 
 	list_for_each_safe(pos, next, &ep->hot) {
 		struct shmipc_session *s = container_of(pos, struct shmipc_session, hot);
+		uint32_t bits = 0;
 
-		/* One whose peer left is polled to its last frame, and then ended. */
-		if (!session_error(s) && (s->ending || session_arm(s)))
-			found = true;
-		else
-			list_del(&s->hot);
+		found |= session_arm(s, &bits);
+		if (bits && sync->nr_notify == EVENTS_MAX)
+			session_ring(s, bits);
+		else if (bits)
+			notify[sync->nr_notify++] =
+				(struct shmipc_notify){ .handle = s->handle, .bits = bits };
 	}
 	return found;
 }
@@ -152,6 +168,8 @@ static bool spin(struct shmipc_endpoint *ep)
 
 	if (!budget || !worth_spinning(ep))
 		return false;
+	/* A partner that sleeps would have us spin for nothing. */
+	endpoint_flush(ep);
 	start = last = now_ns();
 	do {
 		for (int i = 0; i < SPIN_TURN; i++) {
@@ -185,10 +203,28 @@ static void see_ready(struct shmipc_endpoint *ep, uint32_t ready, int n, unsigne
 		ep->seen_ready = ready;
 }
 
+/* Returns how many events came, or -errno. */
+static int call_provider(struct shmipc_endpoint *ep, struct pv_sync *sync)
+{
+	uint32_t ready = 0;
+	int n;
+
+	count(&ep->doorbells, sync->nr_notify);
+	count(&ep->sleeps, sync->wait);
+	if (ep->pv->anchor)
+		ready = __atomic_load_n(&ep->pv->anchor->ready, __ATOMIC_ACQUIRE);
+	ep->since_sync = 0;
+	n = ep->pv->ops->sync(ep->pv, sync);
+	atomic_store_explicit(&ep->asleep, NULL, memory_order_relaxed);
+	see_ready(ep, ready, n, sync->max_events);
+	count(&ep->wakeups, sync->wait && n > 0);
+	return n;
+}
+
 /*
- * Arms what is hot, rings what is corked, takes the provider's events, and sleeps for them if
- * @timeout_ns says so and nothing was found (*@armed). Returns how many events are worth another
- * turn, or -errno.
+ * One turn of a leader. Arms what is hot, rings what is corked, takes the provider's events, sleeping for
+ * them if @timeout_ns says so and nothing was found, and polls. Returns whether there is more to be
+ * found in another turn, or -errno.
  *
  * The last look at @w is after the arming. What another thread drained before it, perhaps for
  * us, is seen by that look; what it drains later was published at or after the armed event, so
@@ -200,8 +236,7 @@ static void see_ready(struct shmipc_endpoint *ep, uint32_t ready, int n, unsigne
  * under, or which reads what was stored seq_cst, as @asleep is. Who makes news after our look
  * therefore finds @asleep, and kicks.
  */
-static int sync_events(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns,
-		       bool *armed)
+static int take_turn(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns)
 {
 	struct shmipc_notify notify[EVENTS_MAX];
 	struct shmipc_ready events[EVENTS_MAX];
@@ -211,37 +246,31 @@ static int sync_events(struct shmipc_endpoint *ep, struct waiter *w, int64_t tim
 		.max_events = ep->nr_cookies <= COOKIES_MIN ? 1 : EVENTS_MAX,
 		.timeout_ns = timeout_ns,
 	};
-	uint32_t ready = 0;
-	int n, worth = 0;
+	bool more = false;
+	int n = 0;
 
 	lock(&ep->poll_lock);
-	*armed = !arm_hot(ep);
-	if (*armed && timeout_ns)
-		atomic_store(&ep->asleep, w->key);
-	sync.nr_notify = endpoint_bells(ep, notify, EVENTS_MAX);
-	unlock(&ep->poll_lock);
 	/* All of the corked first: nobody may sleep on what we owe a ring for. */
-	sync.wait = *armed && timeout_ns && sync.nr_notify < EVENTS_MAX && !w->ready(w->arg);
+	sync.nr_notify = endpoint_bells(ep, notify, EVENTS_MAX, &more);
+	more |= arm_hot(ep, notify, &sync);
+	if (!more && timeout_ns)
+		atomic_store(&ep->asleep, w->key);
+	unlock(&ep->poll_lock);
+	sync.wait = !more && timeout_ns && sync.nr_notify < EVENTS_MAX && !w->ready(w->arg);
 	if (!sync.wait)
 		atomic_store_explicit(&ep->asleep, NULL, memory_order_relaxed);
-	if (!sync.wait && (timeout_ns || !*armed) && !sync.nr_notify && !provider_calls(ep))
-		return 0;
-	count(&ep->doorbells, sync.nr_notify);
-	count(&ep->sleeps, sync.wait);
-	if (ep->pv->anchor)
-		ready = __atomic_load_n(&ep->pv->anchor->ready, __ATOMIC_ACQUIRE);
-	ep->since_sync = 0;
-	n = ep->pv->ops->sync(ep->pv, &sync);
-	atomic_store_explicit(&ep->asleep, NULL, memory_order_relaxed);
-	see_ready(ep, ready, n, sync.max_events);
-	if (n <= 0)
-		return n;
-	count(&ep->wakeups, sync.wait);
+	if (sync.wait || sync.nr_notify || (!timeout_ns && !more) || provider_calls(ep)) {
+		n = call_provider(ep, &sync);
+		if (n < 0)
+			return n;
+	}
 	lock(&ep->poll_lock);
 	for (int i = 0; i < n; i++)
-		worth += endpoint_event(ep, &events[i]);
+		more |= endpoint_event(ep, &events[i]);
+	more |= poll_hot_locked(ep) > 0;
 	unlock(&ep->poll_lock);
-	return worth;
+	ep->since_sync++;
+	return more;
 }
 
 static int64_t time_left(int64_t timeout_ns, uint64_t deadline)
@@ -261,19 +290,17 @@ static int64_t time_left(int64_t timeout_ns, uint64_t deadline)
 static int look_once(struct shmipc_endpoint *ep, struct waiter *w)
 {
 	unsigned int rounds = 0;
-	bool armed;
-	int n;
+	int more;
 
+	poll_hot(ep);
+	ep->since_sync++;
 	do {
-		poll_hot(ep);
-		ep->since_sync++;
 		if (!w->arm && !provider_calls(ep))
 			break;
-		n = sync_events(ep, w, 0, &armed);
-		if (n < 0)
-			return n;
-		/* Those that are not worth a turn get a look: bells that never end must not keep us. */
-	} while ((n || !armed || poll_hot(ep)) && !w->ready(w->arg) && ++rounds < LOOK_ROUNDS);
+		more = take_turn(ep, w, 0);
+		if (more < 0)
+			return more;
+	} while (more && !w->ready(w->arg) && ++rounds < LOOK_ROUNDS);
 	return w->ready(w->arg) ? 0 : -EAGAIN;
 }
 
@@ -281,8 +308,7 @@ static int lead(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns
 		uint64_t deadline)
 {
 	uint64_t begun = ep->cpus > 1 ? now_ns() : 0;
-	bool armed;
-	int n;
+	int err;
 
 	if (begun && !w->ready(w->arg))
 		spin(ep);
@@ -290,11 +316,9 @@ static int lead(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns
 		int64_t left = time_left(timeout_ns, deadline);
 
 		/* Also when the time is up: short timeouts must not keep events from being taken. */
-		n = sync_events(ep, w, left, &armed);
-		if (n < 0)
-			return n;
-		poll_hot(ep);
-		ep->since_sync++;
+		err = take_turn(ep, w, left);
+		if (err < 0)
+			return err;
 		if (timeout_ns > 0 && !left && !w->ready(w->arg))
 			return -ETIMEDOUT;
 	} while (!w->ready(w->arg));
@@ -333,19 +357,30 @@ static bool follow(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout
 	return in_time;
 }
 
+static void ring(struct shmipc_endpoint *ep, struct pv_sync *sync)
+{
+	if (!sync->nr_notify)
+		return;
+	count(&ep->doorbells, sync->nr_notify);
+	ep->pv->ops->sync(ep->pv, sync);
+}
+
 /*
  * What is hot here nobody would poll while a thread of the program sleeps in poll(). @polled was
  * set before its thread saw us lead (endpoint.lock), or its own look arms what we left.
  */
 static void leave_to_poller(struct shmipc_endpoint *ep)
 {
+	struct shmipc_notify notify[EVENTS_MAX];
+	struct pv_sync sync = { .notify = notify };
 	bool found;
 
 	if (!atomic_load(&ep->polled))
 		return;
 	lock(&ep->poll_lock);
-	found = arm_hot(ep);
+	found = arm_hot(ep, notify, &sync);
 	unlock(&ep->poll_lock);
+	ring(ep, &sync);
 	if (found)
 		endpoint_tell_poller(ep);
 }
@@ -357,11 +392,9 @@ void endpoint_flush(struct shmipc_endpoint *ep)
 
 	do {
 		lock(&ep->poll_lock);
-		sync.nr_notify = endpoint_bells(ep, notify, EVENTS_MAX);
+		sync.nr_notify = endpoint_bells(ep, notify, EVENTS_MAX, NULL);
 		unlock(&ep->poll_lock);
-		count(&ep->doorbells, sync.nr_notify);
-		if (sync.nr_notify)
-			ep->pv->ops->sync(ep->pv, &sync);
+		ring(ep, &sync);
 	} while (sync.nr_notify == EVENTS_MAX);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* Who is rung, and how rarely: event indices, their hysteresis, and what SHMIPC_CORK keeps back. */
 #include <pthread.h>
+#include <sched.h>
 #include <unistd.h>
 #include "barrier.h"
 #include "duo.h"
@@ -307,6 +308,63 @@ static void *answer(void *arg)
 	return shmipc_write(arg, "a", 1, 0, LIMIT) == 1 ? NULL : "no answer";
 }
 
+/* Before it spins: a partner on another CPU may sleep as well. */
+static void test_cork_then_spin(void **state)
+{
+	struct shmipc_stream *a, *b;
+	struct duo d;
+	char c;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	arm(d.a_ep);
+	watch(d.b_ep);
+	d.b_ep->cpus = 2;
+	d.a->rx.control->cpu = UINT32_MAX - 1;
+	send_n(b, 5, SHMIPC_CORK);
+	assert_int_equal(shmipc_read(b, &c, 1, 5 * MS), -ETIMEDOUT);
+	assert_int_equal(syncs_that_rang, 1);
+	assert_int_equal(rang_and_slept, 0);
+	read_n(a, 5);
+	d.b_ep->pv->ops = real;
+	duo_close(&d);
+}
+
+/* A sleeper tells how far it has read, and rings for that. */
+static void test_passed_before_asleep(void **state)
+{
+	struct shmipc_stream *a, *b;
+	unsigned int quarter;
+	uint64_t before;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	quarter = d.a->rx.slots / 4;
+	/* Fewer than are told by the way. */
+	send_n(b, quarter - 10, 0);
+	read_n(a, quarter - 10);
+	assert_int_not_equal((uint32_t)d.a->rx.next, d.a->rx.published);
+	d.b->tx.control->slot_event = d.a->rx.published + 1;
+	before = bells(d.a_ep);
+	arm(d.a_ep);
+	assert_int_equal((uint32_t)d.a->rx.next, d.a->rx.published);
+	assert_int_equal(bells(d.a_ep), before + 1);
+	duo_close(&d);
+}
+
+/* Ends that share a CPU: then nobody spins, and what is corked is not rung for before that. */
+static void stay_on_one_cpu(void)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(sched_getcpu(), &set);
+	assert_int_equal(sched_setaffinity(0, sizeof(set), &set), 0);
+}
+
 /* A call that sleeps rings in the system call that it sleeps in. Else both would sleep. */
 static void test_cork_then_block(void **state)
 {
@@ -318,6 +376,7 @@ static void test_cork_then_block(void **state)
 	char c;
 
 	(void)state;
+	stay_on_one_cpu();
 	duo_open(&d, NULL);
 	duo_stream(&d, &b, &a);
 	arm(d.a_ep);
@@ -382,7 +441,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one_for_a_sleeper), cmocka_unit_test(test_few_for_a_stream),
 		cmocka_unit_test(test_quarter_of_window), cmocka_unit_test(test_quarter_of_ring),
-		cmocka_unit_test(test_passed_before_armed), cmocka_unit_test(test_cork_flush), cmocka_unit_test(test_cork_is_published),
+		cmocka_unit_test(test_passed_before_armed), cmocka_unit_test(test_cork_flush),
+		cmocka_unit_test(test_cork_then_spin), cmocka_unit_test(test_cork_is_published),
+		cmocka_unit_test(test_passed_before_asleep),
 		cmocka_unit_test(test_cork_ends), cmocka_unit_test(test_cork_then_block),
 		cmocka_unit_test(test_cork_of_many),
 	};
