@@ -126,9 +126,14 @@ struct shmipc_endpoint {
 	struct adopted *adopted;	/* (invariant) adopt.c; NULL: it was opened */
 };
 
+/* Relaxed: only sums. Without a second thread no atomic instruction (lock.h). */
 static inline void count(atomic_uint_least64_t *counter, uint64_t n)
 {
-	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+	if (__libc_single_threaded)
+		atomic_store_explicit(counter, n + atomic_load_explicit(counter, memory_order_relaxed),
+				      memory_order_relaxed);
+	else
+		atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
 
 /* The word that a fork sets to 0 in the child; an endpoint remembers its own process's value. */

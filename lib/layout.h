@@ -88,6 +88,12 @@ static inline void copy_inline(uint8_t *to, const uint8_t *from, size_t len)
 #define RETURN_LIVE(word)	((uint16_t)((word) >> 32))
 #define RETURN_SEQ(word)	((uint32_t)(word))
 
+/* Of return number @n in a ring of @size words, a power of two; the first lap is 1. */
+static inline uint16_t return_lap(uint32_t n, uint32_t size)
+{
+	return (n >> __builtin_ctz(size)) + 1;
+}
+
 /*
  * One record of the stream table: what a successor needs that no frame in the ring tells. What is
  * received is stored here before it is returned, what is sent after it was published.

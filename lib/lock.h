@@ -7,10 +7,11 @@
  * was a sixth of all instructions of a round trip. The word is 0 free, 1 taken, 2 taken and
  * perhaps waited for. Process-private, not recursive, not fair.
  *
- * The C library says whether there has been a second thread. No call of ours makes one, so that the
- * answer is the same from lock() to unlock(), or was "one" and became "more" with the word as any
- * thread would have left it. Threads made behind its back (a bare clone(2)) are not supported, there
- * as here. These locks order nothing between processes: what does is in barrier.h.
+ * The C library says whether there is a second thread. Without one there is nobody to lock out. No
+ * lock is held while code of the program's runs, which alone could make a thread: so none appears
+ * between lock() and unlock(), though the last other one may end there. Threads made behind the C
+ * library's back (a bare clone(2)) are not supported, there as here. These locks order nothing
+ * between processes: what does is in barrier.h.
  */
 #ifndef SHMIPC_LOCK_H
 #define SHMIPC_LOCK_H
@@ -38,11 +39,10 @@ static inline void lock(struct lock *lock)
 {
 	unsigned int free = 0;
 
-	if (__libc_single_threaded && !atomic_load_explicit(&lock->word, memory_order_relaxed))
-		atomic_store_explicit(&lock->word, 1, memory_order_relaxed);
-	else if (!atomic_compare_exchange_strong_explicit(&lock->word, &free, 1,
-							  memory_order_acquire,
-							  memory_order_relaxed))
+	if (__libc_single_threaded)
+		return;
+	if (!atomic_compare_exchange_strong_explicit(&lock->word, &free, 1, memory_order_acquire,
+						     memory_order_relaxed))
 		lock_wait(lock);
 }
 

@@ -540,7 +540,7 @@ bool rx_return(struct shmipc_session *s, struct rx_node *node)
 {
 	struct rx *rx = &s->rx;
 	uint32_t index = rx->returned & (rx->nr_returns - 1);
-	uint16_t lap = rx->returned / rx->nr_returns + 1;
+	uint16_t lap = return_lap(rx->returned, rx->nr_returns);
 	uint32_t before = rx->returned++;
 	struct shmipc_stream *st = node->stream;
 	bool awaited;

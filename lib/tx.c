@@ -440,12 +440,11 @@ bool tx_bell_due(struct shmipc_session *s)
 static bool next_return(const struct tx *tx, uint64_t *word)
 {
 	uint32_t index = tx->reaped & (tx->peer_nr_returns - 1);
-	uint16_t lap = tx->reaped / tx->peer_nr_returns + 1;
 
 	*word = load_acquire(&tx->peer_returns[index]);
 	/* Empty is lap 0, and the first is 1: no need to ask for a word that is not 0, which a
 	 * return of lap 65536 may well be. */
-	return RETURN_LAP(*word) == lap;
+	return RETURN_LAP(*word) == return_lap(tx->reaped, tx->peer_nr_returns);
 }
 
 static bool anybody_waits(const struct tx *tx)

@@ -252,7 +252,8 @@ static int take_turn(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeo
 	lock(&ep->poll_lock);
 	/* All of the corked first: nobody may sleep on what we owe a ring for. */
 	sync.nr_notify = endpoint_bells(ep, notify, EVENTS_MAX, &more);
-	more |= arm_hot(ep, notify, &sync);
+	if (!list_empty(&ep->hot))
+		more |= arm_hot(ep, notify, &sync);
 	if (!more && timeout_ns)
 		atomic_store(&ep->asleep, w->key);
 	unlock(&ep->poll_lock);
@@ -375,8 +376,6 @@ static void leave_to_poller(struct shmipc_endpoint *ep)
 	struct pv_sync sync = { .notify = notify };
 	bool found;
 
-	if (!atomic_load(&ep->polled))
-		return;
 	lock(&ep->poll_lock);
 	found = arm_hot(ep, notify, &sync);
 	unlock(&ep->poll_lock);
@@ -442,7 +441,7 @@ int endpoint_wait(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_
 	}
 	pass_the_lead(ep);
 	unlock(&ep->lock);
-	if (led)
+	if (led && atomic_load(&ep->polled))
 		leave_to_poller(ep);
 	return err;
 }

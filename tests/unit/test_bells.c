@@ -308,25 +308,33 @@ static void *answer(void *arg)
 	return shmipc_write(arg, "a", 1, 0, LIMIT) == 1 ? NULL : "no answer";
 }
 
-/* Before it spins: a partner on another CPU may sleep as well. */
+/* Before it spins, and for all at once: a partner on another CPU may sleep as well. */
 static void test_cork_then_spin(void **state)
 {
-	struct shmipc_stream *a, *b;
+	struct shmipc_stream *a[2], *b[2];
+	struct shmipc_session *sa, *sb;
 	struct duo d;
 	char c;
 
 	(void)state;
 	duo_open(&d, NULL);
-	duo_stream(&d, &b, &a);
+	duo_stream(&d, &b[0], &a[0]);
+	duo_connect(d.a_ep, d.b_ep, NULL, &sa, &sb);
+	assert_int_equal(shmipc_stream_open(sb, &b[1]), 0);
+	send_n(b[1], 1, 0);
+	assert_int_equal(shmipc_stream_accept(sa, &a[1], LIMIT), 0);
+	read_n(a[1], 1);
 	arm(d.a_ep);
 	watch(d.b_ep);
 	d.b_ep->cpus = 2;
 	d.a->rx.control->cpu = UINT32_MAX - 1;
-	send_n(b, 5, SHMIPC_CORK);
-	assert_int_equal(shmipc_read(b, &c, 1, 5 * MS), -ETIMEDOUT);
+	for (int i = 0; i < 2; i++)
+		send_n(b[i], 5, SHMIPC_CORK);
+	assert_int_equal(shmipc_read(b[0], &c, 1, 5 * MS), -ETIMEDOUT);
 	assert_int_equal(syncs_that_rang, 1);
 	assert_int_equal(rang_and_slept, 0);
-	read_n(a, 5);
+	for (int i = 0; i < 2; i++)
+		read_n(a[i], 5);
 	d.b_ep->pv->ops = real;
 	duo_close(&d);
 }
