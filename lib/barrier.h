@@ -65,6 +65,16 @@ static inline void full_fence(void)
 }
 #endif
 
+/* A hint: this CPU is going to write the line. The compiler's own would fetch it for reading. */
+static inline void prefetch_write(const void *line)
+{
+#if defined(__x86_64__)
+	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)line));
+#else
+	__builtin_prefetch(line, 1);
+#endif
+}
+
 static inline void cpu_relax(void)
 {
 #if defined(__x86_64__)

@@ -72,13 +72,6 @@ static int process_mark(uint32_t *mark)
 
 /* ---- opening and closing ------------------------------------------------ */
 
-static int cpus_allowed(void)
-{
-	cpu_set_t set;
-
-	return sched_getaffinity(0, sizeof(set), &set) ? 2 : CPU_COUNT(&set);
-}
-
 int endpoint_new(struct provider *pv, struct shmipc_endpoint **out)
 {
 	struct shmipc_endpoint *ep = calloc(1, sizeof(*ep));
@@ -92,7 +85,7 @@ int endpoint_new(struct provider *pv, struct shmipc_endpoint **out)
 		return err;
 	}
 	ep->pv = pv;
-	ep->cpus = cpus_allowed();
+	ep->cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	ep->poll_fd = -1;
 	spin_init(&ep->spin);
 	list_init(&ep->hot);

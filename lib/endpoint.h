@@ -87,7 +87,7 @@ enum { POLL_NONE, POLL_LOOKS, POLL_NEWS, POLL_SLEEPS };
 struct shmipc_endpoint {
 	struct provider *pv;		/* (invariant) */
 	uint32_t process;		/* who may use this; none once it was handed over */
-	int cpus;			/* (invariant) CPUs allowed at open */
+	int cpus;			/* (invariant) CPUs that there are; a peer may have others than we */
 	atomic_int dead;		/* -errno once the provider says so */
 
 	struct lock poll_lock;
@@ -95,6 +95,7 @@ struct shmipc_endpoint {
 	struct spin spin;		/* (leader) */
 	uint32_t seen_ready;		/* (leader) the anchor's ready word before the last sync */
 	unsigned int since_sync;	/* (leader) polls since the last sync */
+	atomic_bool asked;		/* something was sent since the last spin; a hint */
 
 	struct lock buf_lock;
 	atomic_uint bufs_freed;		/* those that the program freed, and that are out */

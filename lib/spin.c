@@ -11,8 +11,6 @@ void spin_init(struct spin *spin)
 
 uint32_t spin_budget(struct spin *spin)
 {
-	uint32_t budget = 2 * spin->average_ns;
-
 	spin->waits++;
 	if (spin->skip) {
 		spin->skip--;
@@ -20,7 +18,7 @@ uint32_t spin_budget(struct spin *spin)
 	}
 	if (spin->average_ns > 2 * SPIN_WAKE_NS && spin->waits % SPIN_RETRY)
 		return 0;
-	return budget < spin->limit_ns ? budget : spin->limit_ns;
+	return spin->limit_ns;
 }
 
 void spin_learn(struct spin *spin, uint64_t wait_ns)

@@ -14,9 +14,11 @@
 #include "session.h"
 
 #define IDLE_POLLS	32	/* polls without a find, after which a session is armed */
+#define IDLE_SPINS	4096	/* likewise, of who asks again and again without sleeping */
 #define SYNC_POLLS	64	/* polls without a sync, where no anchor page tells of events */
 #define LOOK_ROUNDS	64	/* of a call that may not block, while its peers don't stop */
 #define SPIN_TURN	16	/* polls between two looks at the clock */
+#define SPIN_PACE_NS	1000	/* between two polls of who has not asked for anything */
 #define EVENTS_MAX	64
 #define COOKIES_MIN	4	/* so few objects hardly ever have two events at once */
 
@@ -73,16 +75,19 @@ void endpoint_poke(struct shmipc_endpoint *ep, const void *key)
 
 void endpoint_heat(struct shmipc_endpoint *ep, struct shmipc_session *s)
 {
-	s->empty_polls = s->empty_bells < EMPTY_BELLS ? 0 : IDLE_POLLS;
+	s->empty_polls = s->empty_bells < EMPTY_BELLS ? 0 : IDLE_SPINS;
 	if (list_empty(&s->hot))
 		list_add_tail(&s->hot, &ep->hot);
 }
 
-/* Returns how much was done. poll_lock held. */
-static unsigned int poll_hot_locked(struct shmipc_endpoint *ep)
+/*
+ * Returns how much was done. Who is @spinning arms late: what it waits for would have to ring, and
+ * could not be seen without that. poll_lock held.
+ */
+static unsigned int poll_hot_locked(struct shmipc_endpoint *ep, bool spinning)
 {
+	unsigned int idle = spinning ? IDLE_SPINS : IDLE_POLLS, done = 0;
 	struct list *pos, *next;
-	unsigned int done = 0;
 
 	list_for_each_safe(pos, next, &ep->hot) {
 		struct shmipc_session *s = container_of(pos, struct shmipc_session, hot);
@@ -91,7 +96,7 @@ static unsigned int poll_hot_locked(struct shmipc_endpoint *ep)
 
 		done += n;
 		s->empty_polls = n ? 0 : s->empty_polls + 1;
-		if (session_error(s) || s->empty_polls > IDLE_POLLS)
+		if (session_error(s) || s->empty_polls > idle)
 			session_arm(s, &bits);
 		if (bits)
 			session_ring(s, bits);
@@ -99,12 +104,12 @@ static unsigned int poll_hot_locked(struct shmipc_endpoint *ep)
 	return done;
 }
 
-static unsigned int poll_hot(struct shmipc_endpoint *ep)
+static unsigned int poll_hot(struct shmipc_endpoint *ep, bool spinning)
 {
 	unsigned int done;
 
 	lock(&ep->poll_lock);
-	done = poll_hot_locked(ep);
+	done = poll_hot_locked(ep, spinning);
 	unlock(&ep->poll_lock);
 	return done;
 }
@@ -160,32 +165,38 @@ static bool provider_calls(const struct shmipc_endpoint *ep)
 	return __atomic_load_n(&ep->pv->anchor->ready, __ATOMIC_ACQUIRE) != ep->seen_ready;
 }
 
-/* True: found something. */
-static bool spin(struct shmipc_endpoint *ep)
+/*
+ * Until it found something, or the time that it is worth is over. Who has sent something may be
+ * answered at once, and looks as often as it can. Who only receives would take each message by itself
+ * out of the sender's hands, and slow it down: it looks once in a while, and finds several.
+ */
+static bool spin(struct shmipc_endpoint *ep, uint64_t begun)
 {
 	uint32_t budget = spin_budget(&ep->spin);
-	uint64_t start, last, now;
+	bool asked = atomic_exchange_explicit(&ep->asked, false, memory_order_relaxed);
+	uint64_t last = begun, now = begun;
 
 	if (!budget || !worth_spinning(ep))
 		return false;
 	/* A partner that sleeps would have us spin for nothing. */
 	endpoint_flush(ep);
-	start = last = now_ns();
 	do {
-		for (int i = 0; i < SPIN_TURN; i++) {
-			if (poll_hot(ep))
+		for (int i = 0; i < (asked ? SPIN_TURN : 1); i++) {
+			if (poll_hot(ep, true))
 				return true;
 			cpu_relax();
 		}
 		if (ep->pv->anchor && provider_calls(ep))
 			return false;
-		now = now_ns();
+		do
+			now = now_ns();
+		while (!asked && now - last < SPIN_PACE_NS);
 		if (now - last > SPIN_JUMP_NS) {
 			spin_preempted(&ep->spin);
 			return false;
 		}
 		last = now;
-	} while (now - start < budget);
+	} while (now - begun < budget);
 	return false;
 }
 
@@ -219,6 +230,20 @@ static int call_provider(struct shmipc_endpoint *ep, struct pv_sync *sync)
 	see_ready(ep, ready, n, sync->max_events);
 	count(&ep->wakeups, sync->wait && n > 0);
 	return n;
+}
+
+/* Takes in what the provider told, and polls. True: there may be more. */
+static bool handle(struct shmipc_endpoint *ep, const struct shmipc_ready *events, int n,
+		   bool spinning)
+{
+	bool more = false;
+
+	lock(&ep->poll_lock);
+	for (int i = 0; i < n; i++)
+		more |= endpoint_event(ep, &events[i]);
+	more |= poll_hot_locked(ep, spinning) > 0;
+	unlock(&ep->poll_lock);
+	return more;
 }
 
 /*
@@ -265,13 +290,19 @@ static int take_turn(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeo
 		if (n < 0)
 			return n;
 	}
-	lock(&ep->poll_lock);
-	for (int i = 0; i < n; i++)
-		more |= endpoint_event(ep, &events[i]);
-	more |= poll_hot_locked(ep) > 0;
-	unlock(&ep->poll_lock);
+	more |= handle(ep, events, n, false);
 	ep->since_sync++;
 	return more;
+}
+
+/* For who looks without sleeping: rings for nobody, and arms late. Returns as take_turn(). */
+static int take_events(struct shmipc_endpoint *ep)
+{
+	struct shmipc_ready events[EVENTS_MAX];
+	struct pv_sync sync = { .events = events, .max_events = EVENTS_MAX };
+	int n = call_provider(ep, &sync);
+
+	return n < 0 ? n : handle(ep, events, n, true);
 }
 
 static int64_t time_left(int64_t timeout_ns, uint64_t deadline)
@@ -293,12 +324,12 @@ static int look_once(struct shmipc_endpoint *ep, struct waiter *w)
 	unsigned int rounds = 0;
 	int more;
 
-	poll_hot(ep);
+	poll_hot(ep, !w->arm);
 	ep->since_sync++;
 	do {
 		if (!w->arm && !provider_calls(ep))
 			break;
-		more = take_turn(ep, w, 0);
+		more = w->arm ? take_turn(ep, w, 0) : take_events(ep);
 		if (more < 0)
 			return more;
 	} while (more && !w->ready(w->arg) && ++rounds < LOOK_ROUNDS);
@@ -309,20 +340,28 @@ static int lead(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns
 		uint64_t deadline)
 {
 	uint64_t begun = ep->cpus > 1 ? now_ns() : 0;
+	bool over = false;
 	int err;
 
-	if (begun && !w->ready(w->arg))
-		spin(ep);
-	do {
+	/* What a spin finds is not armed for: it would be cold, and the next wait would sleep. */
+	if (begun && !w->ready(w->arg) && spin(ep, begun)) {
+		ep->since_sync++;
+		err = provider_calls(ep) ? take_events(ep) : 0;
+		if (err < 0)
+			return err;
+		over = w->ready(w->arg);
+	}
+	while (!over) {
 		int64_t left = time_left(timeout_ns, deadline);
 
 		/* Also when the time is up: short timeouts must not keep events from being taken. */
 		err = take_turn(ep, w, left);
 		if (err < 0)
 			return err;
-		if (timeout_ns > 0 && !left && !w->ready(w->arg))
+		over = w->ready(w->arg);
+		if (timeout_ns > 0 && !left && !over)
 			return -ETIMEDOUT;
-	} while (!w->ready(w->arg));
+	}
 	if (begun)
 		spin_learn(&ep->spin, now_ns() - begun);
 	return 0;

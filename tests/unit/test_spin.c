@@ -24,12 +24,16 @@ static void test_short_waits(void **state)
 	spin_init(&spin);
 	for (int i = 0; i < 100; i++)
 		spin_learn(&spin, 1000);
-	/* Twice the average, not the whole budget. */
-	assert_in_range(spin_budget(&spin), 1500, 3000);
+	/* Also for a wait that will be longer than all these. */
+	assert_int_equal(spin_budget(&spin), SPIN_MAX_NS);
+	/* One long one is no reason to stop; a few are. */
+	spin_learn(&spin, 2 * SPIN_MAX_NS);
+	assert_int_equal(spin_budget(&spin), SPIN_MAX_NS);
 	spin_learn(&spin, UINT64_MAX);
+	assert_int_equal(spin_budget(&spin), 0);
 	for (int i = 0; i < 50; i++)
 		spin_learn(&spin, 1000);
-	assert_true(spin_budget(&spin) > 0);
+	assert_int_equal(spin_budget(&spin), SPIN_MAX_NS);
 }
 
 static void test_long_waits(void **state)
