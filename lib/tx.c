@@ -473,7 +473,10 @@ void tx_release_bufs(struct shmipc_session *s)
 	for (uint32_t i = 0; s->tx.live && i < s->tx.nr_live; i++) {
 		struct live *live = &s->tx.live[i];
 
-		if (live->stream && live->grant)
+		/* Not written for nothing: after a fork each page of it would be copied. */
+		if (!live->grant)
+			continue;
+		if (live->stream)
 			buf_returned(live->grant->buf);
 		live->grant = NULL;
 	}
@@ -506,17 +509,25 @@ int tx_reap(struct shmipc_session *s)
 	return 0;
 }
 
+/* Of @n that are to come back: how many before a sender is woken. At least one. */
+static uint32_t enough(uint32_t n, bool one_cpu)
+{
+	n = one_cpu ? n - n / 4 : n / 4;
+	return n ? n : 1;
+}
+
 /*
  * Asks the peer to ring a blocked sender: after a quarter of the returns that the stream can
- * still get, or a quarter of the ring; earlier if no more may come (rx_return(), rx_bell_due()).
+ * still get, or a quarter of the ring, so that both work at the same time; where they share a CPU and
+ * can't, after three quarters. Earlier if no more may come (rx_return(), rx_bell_due()).
  * True: somebody could go on.
  */
 bool tx_ask(struct shmipc_session *s)
 {
 	struct tx *tx = &s->tx;
 	struct list *pos, *n;
+	bool one_cpu = load_relaxed(&tx->peer->cpu) == load_relaxed(&tx->control->cpu), found;
 	uint32_t returns = tx->nr_live, passed;
-	bool found;
 
 	if (!anybody_waits(tx))
 		return false;
@@ -526,17 +537,16 @@ bool tx_ask(struct shmipc_session *s)
 	found = !list_empty(&tx->owing) && tx->nr_free && ring_room(s, 1);
 	list_for_each_safe(pos, n, &tx->blocked) {
 		struct shmipc_stream *st = container_of(pos, struct shmipc_stream, blocked);
-		uint32_t quarter = st->out_data / 4 ? st->out_data / 4 : 1;
 
-		if (quarter < returns)
-			returns = quarter;
+		if (enough(st->out_data, one_cpu) < returns)
+			returns = enough(st->out_data, one_cpu);
 		/* Another stream's send may have taken the returns that it waited for. */
 		found |= admits(s, st, tx_share(st->need), st->need_outside);
 	}
 	if (tx->buf_waiters)
 		returns = 1;
-	if (passed > tx->slots / 4)
-		passed = tx->slots / 4;
+	if (passed > enough(tx->slots, one_cpu))
+		passed = enough(tx->slots, one_cpu);
 	store_relaxed(&tx->control->tx_event, tx->reaped + returns - 1);
 	store_relaxed(&tx->control->slot_event, tx->cursor + (passed ? passed : 1) - 1);
 	return found;

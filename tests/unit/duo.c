@@ -120,6 +120,11 @@ void duo_send(struct shmipc_stream *from, struct shmipc_stream *to, size_t len)
 	free(in);
 }
 
+void duo_elsewhere(struct shmipc_session *s)
+{
+	store_relaxed(&s->rx.control->cpu, UINT32_MAX - 1);
+}
+
 void duo_drain(struct shmipc_session *s)
 {
 	while (rx_drain(s, DRAIN_BUDGET) > 0)

@@ -45,6 +45,9 @@ void duo_send(struct shmipc_stream *from, struct shmipc_stream *to, size_t len);
 void duo_stream_at(struct shmipc_stream *from, struct shmipc_stream *to, uint64_t position);
 void duo_fill(uint8_t *buf, size_t len, unsigned int key);
 
+/* As if @s ran on a CPU that its peer does not run on, until it arms the next time. */
+void duo_elsewhere(struct shmipc_session *s);
+
 /* Takes all frames off the ring, and tells the sender. */
 void duo_drain(struct shmipc_session *s);
 /* tx_reap() with its lock. */

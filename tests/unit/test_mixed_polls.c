@@ -84,6 +84,7 @@ static void test_poll_beside_try(void **state)
 	duo_open(&d, &small);
 	duo_stream(&d, &bx, &ax);
 	duo_stream(&d, &by, &ay);
+	duo_elsewhere(d.a);
 	for (int i = 0; i < 4; i++)
 		assert_int_equal(shmipc_write(bx, buf, 1000, 0, 0), 1000);
 	assert_int_equal(shmipc_reserve(bx, 3000, &(void *){ NULL }, 0), -EAGAIN);

@@ -350,8 +350,10 @@ static void test_partial_commit(void **state)
 static unsigned int block(struct duo *d, struct shmipc_stream *b, size_t len)
 {
 	struct shmipc_event event;
-	unsigned int n = send_until_full(d, b, len);
+	unsigned int n;
 
+	duo_elsewhere(d->a);
+	n = send_until_full(d, b, len);
 	while (shmipc_wait(d->b_ep, &event, 1, 0))
 		assert_int_not_equal(event.type, SHMIPC_EV_WRITE);
 	assert_false(rung(d->b_ep));
