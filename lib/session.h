@@ -315,7 +315,7 @@ bool rx_pending(const struct shmipc_session *s);
 bool rx_return(struct shmipc_session *s, struct rx_node *node);	/* true: ring the peer */
 /* Has the peer to be rung for returns that rx_return() left to the next sleep or flush? */
 bool rx_bell_due(struct shmipc_session *s);
-/* Asks the peer to ring for the next frame, and tells it how far the ring was read; returns how far before. */
+/* Asks the peer to ring for the next frame, and tells it how far the ring was read. Returns how far before. */
 uint32_t rx_ask(struct shmipc_session *s);
 /*
  * After a fence, which pairs with those of tx_bell_due() and tx_arm(). True: a frame came meanwhile.

@@ -17,11 +17,16 @@ results=$(realpath "$BUILD")/check/$part.results
 unset VARIANT
 wrap=
 # How much the tests do (tests/integration/pair.h), and how long one program may take for that.
+# What ran in full elsewhere in the same check, the native suite under ASan, the module's on the newest and on the debug
+# kernel, runs again with less (@again): for what only these see it is the code that counts, not the rounds.
+again=
 case $part in
 quick) scale=quick limit=60 ;;
 long) scale=long limit=1800 ;;
+check) scale=check limit=180 again=quick ;;
 *) scale=check limit=180 ;;
 esac
+[[ -z ${SHMIPC_TEST_SCALE-} ]] || again=
 export SHMIPC_TEST_SCALE=${SHMIPC_TEST_SCALE:-$scale} SHMIPC_TEST_TIMEOUT=${SHMIPC_TEST_TIMEOUT:-$limit}
 
 failures() { grep -c '^[^|]*|[0-9]*|[1-9]' "$results" || true; }
@@ -81,7 +86,8 @@ quick() {
 
 native() {
 	quick
-	ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 suite 'embedded asan' asan
+	ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 \
+		SHMIPC_TEST_SCALE=${again:-$SHMIPC_TEST_SCALE} suite 'embedded asan' asan
 	# Where there are tests made for it, ThreadSanitizer gets those; see CONTRIBUTING.md.
 	# Its fixed shadow does not fit beside every random layout.
 	! setarch -R true 2>/dev/null || wrap='setarch -R'
@@ -99,8 +105,9 @@ mutants() {
 }
 
 vm_one() {
-	local flavour=$1 log=$BUILD/check/vm-$1.log line rc=0
-	SHMIPC_TEST_TIMEOUT=900 tests/vm/suite.sh "$flavour" "$BUILD" >"$log" 2>&1 || rc=$?
+	local flavour=$1 log=$BUILD/check/vm-$1.log line scale=$SHMIPC_TEST_SCALE rc=0
+	[[ $flavour != newest ]] || scale=${again:-$scale}
+	SHMIPC_TEST_SCALE=$scale SHMIPC_TEST_TIMEOUT=900 tests/vm/suite.sh "$flavour" "$BUILD" >"$log" 2>&1 || rc=$?
 	line=$(grep -E '^kernel .*: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" |
 		tail -n 1) || { tail -n 60 "$log"; return 1; }
 	cat "$log"
@@ -129,7 +136,7 @@ debug() {
 # Its lines and counts are shown when all else is done.
 debug_begin() {
 	step build build all tests || true
-	"$0" debug-lane >"$BUILD/check/debug.log" 2>&1 &
+	SHMIPC_TEST_SCALE=${again:-$SHMIPC_TEST_SCALE} "$0" debug-lane >"$BUILD/check/debug.log" 2>&1 &
 	lane=$!
 }
 
@@ -141,17 +148,12 @@ debug_end() {
 	return $rc
 }
 
-# A rig that cannot see a fault proves nothing with its passes.
-vm_rig() {
+vm() {
+	local flavour
+	# A rig that cannot see a fault proves nothing with its passes.
 	SHMIPC_TEST_TIMEOUT=600 step rig run rig tests/vm/selftest.sh || true
 	SHMIPC_TEST_TIMEOUT=600 step 'programs in the VM' run 'VM programs' tests/vm/check-abi.sh \
 		tests/vm/check-demos.sh || true
-}
-
-# Last, with nothing beside it: a VM of two CPUs on CPUs that it shares loses four times as long in its races.
-vm_stock() {
-	local flavour
-
 	for flavour in ${SHMIPC_FLAVOURS:-bookworm newest}; do
 		step "kernel $flavour" vm_one "$flavour" || true
 	done
@@ -173,22 +175,23 @@ long() {
 		SHMIPC_TEST_SCALE=quick suite "embedded $v" "$v"
 	done
 	MUTANTS=all step mutants mutants || true
+	vm
+	step 'kunit in a kernel tree' kunit kunit-tree || true
+	install
 }
 
 main() {
 	case $part in
 	quick) tests/deps.sh native; quick ;;
 	native) tests/deps.sh native; native ;;
-	vm) tests/deps.sh vm; debug_begin; vm_rig; step 'debug lane' debug_end || true; vm_stock ;;
+	vm) tests/deps.sh vm; debug_begin; vm; step 'debug lane' debug_end || true ;;
 	install) tests/deps.sh install; install ;;
 	kunit) tests/deps.sh vm; step kunit kunit kunit || true ;;
 	debug) tests/deps.sh vm; step build build all tests || true; debug ;;
 	debug-lane) debug; exit "$(($(failures) > 0))" ;;
 	check) tests/deps.sh all; debug_begin; native; step mutants mutants || true
-		install; lint; vm_rig; step 'debug lane' debug_end || true; vm_stock ;;
-	long) tests/deps.sh long; debug_begin; long; install; lint; vm_rig
-		step 'debug lane' debug_end || true
-		vm_stock; step 'kunit in a kernel tree' kunit kunit-tree || true ;;
+		vm; install; lint; step 'debug lane' debug_end || true ;;
+	long) tests/deps.sh long; debug_begin; long; lint; step 'debug lane' debug_end || true ;;
 	*) echo "check.sh: unknown part $part" >&2; return 2 ;;
 	esac
 }
