@@ -169,6 +169,7 @@ static bool provider_calls(const struct shmipc_endpoint *ep)
  * Until it found something, or the time that it is worth is over. Who has sent something may be
  * answered at once, and looks as often as it can. Who only receives would take each message by itself
  * out of the sender's hands, and slow it down: it looks once in a while, and finds several.
+ * True: found something. What is hot stays hot.
  */
 static bool spin(struct shmipc_endpoint *ep, uint64_t begun)
 {
