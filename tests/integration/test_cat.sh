@@ -398,6 +398,64 @@ upgrade_fails() {
 	flows_end
 }
 
+# stuck PID: more of its input than a pipe holds was read and no more is, for its peer can't write it.
+stuck() {
+	local before=${at-}
+	at=$(awk '/^pos:/ { print $2 }' "/proc/$1/fdinfo/0" 2>/dev/null)
+	((${at:-0} > 200000)) && [[ $at == "$before" ]]
+}
+
+# taken_up N: the N-th successor runs, and has nothing to do but to wait for its predecessor.
+taken_up() {
+	local next
+	next=$(sed -n "$1p" "$tmp/successors" 2>/dev/null)
+	[[ -n $next && $(readlink "/proc/$next/exe") == "$tmp/cat" && $(awk '{ print $3 }' "/proc/$next/stat") == S ]]
+}
+
+read_until_goes_on() {
+	dd bs=10000 count=1 iflag=fullblock status=none <&8 >>"$tmp/l.out"
+	said_times l 'goes on' 1
+}
+
+# A listener that can't write can't stop: its successor is ready, and dies, or waits until its time is over.
+upgrade_fails_when_ready() {
+	local l c at reader
+	open_inputs
+	rm -f "$tmp/successors" "$tmp/program" "$tmp/slow"
+	mkfifo "$tmp/slow"
+	# Nobody reads it yet.
+	exec 8<>"$tmp/slow"
+	cp "$cat" "$tmp/cat"
+	cp "$cat" "$tmp/program"
+	"$tmp/program" -l -w 20 "$channel" </dev/null >"$tmp/slow" 2>"$tmp/l.err" 8<&- 9<&- &
+	l=$!
+	start c "$tmp/big"
+	c=$!
+	until_true stuck "$c"
+	rm "$tmp/program"
+	# shellcheck disable=SC2016 # of the script's
+	printf '#!/bin/bash\necho $$ >>%q\nexec %q "$@"\n' "$tmp/successors" "$tmp/cat" >"$tmp/program"
+	chmod +x "$tmp/program"
+	kill -USR2 "$l"
+	until_true taken_up 1
+	kill -KILL "$(sed -n 1p "$tmp/successors")"
+	until_true said_times l 'no upgrade: ' 1
+	kill -USR2 "$l"
+	until_true taken_up 2
+	until_true said_times l 'no upgrade: ' 2
+	# The third may go on when a little was read. The pipe has more than that.
+	: >"$tmp/l.out"
+	kill -USR2 "$l"
+	until_true read_until_goes_on
+	cat <"$tmp/slow" >>"$tmp/l.out" 8<&- 9<&- &
+	reader=$!
+	exec 8<&-
+	ended "$c" 0
+	ended "$l" 0
+	wait "$reader"
+	cmp "$tmp/big" "$tmp/l.out"
+}
+
 # One side has nothing to say, or nothing to hear, any more.
 upgraded_half_closed() {
 	local l c
@@ -471,10 +529,11 @@ t stats stats
 t files files
 t adopted-after-a-crash adopted
 t upgraded-half-closed upgraded_half_closed
-# One of the five is enough for a debug kernel, where the first of these alone takes three minutes.
+# One of the six is enough for a debug kernel, where the first of these alone takes three minutes.
 if [[ -z ${SHMIPC_TEST_SLOW-} ]]; then
 	t upgraded-in-a-transfer upgraded
 	t upgrade-fails upgrade_fails
+	t upgrade-fails-when-ready upgrade_fails_when_ready
 	t upgraded-terminated ended_as_one TERM 143
 	t upgraded-killed ended_as_one KILL 137
 fi

@@ -137,22 +137,25 @@ static void join_receiver(struct cat *cat)
 /* ---- standard input to session ------------------------------------------ */
 
 /*
- * The receiver is done and calls the library no more. It is here that the peer's death or reset
- * is seen, also while nobody types. Other streams of the peer are no use to us.
+ * Calls the library while the receiver does not, or not for sure. When the receiver is done it is here
+ * that the peer's death or reset is seen, also while nobody types. While there is an offer a successor
+ * is let in by such calls, and the receiver may have enough to read without waiting in one, or wait
+ * for whoever reads standard output. Other streams of the peer are no use to us.
  */
-static void watch_session(struct cat *cat)
+static void attend(const struct cat *cat)
 {
 	struct shmipc_event events[EVENTS];
 	struct shmipc_message message;
 	struct shmipc_stream *other;
-	int n, err;
+	int n, err = 0;
 
 	do {
 		n = shmipc_wait(cat->ep, events, EVENTS, 0);
 		while (shmipc_stream_accept(cat->session, &other, 0) == 0)
 			shmipc_stream_close(other);
-		err = shmipc_session_error(cat->session);
-		if (!err)
+		if (cat->received)
+			err = shmipc_session_error(cat->session);
+		if (cat->received && !err)
 			err = shmipc_peek(cat->stream, &message, 0);
 		if (err)
 			die_of(cat, "sending", err);
@@ -162,22 +165,23 @@ static void watch_session(struct cat *cat)
 /* Waits until there is something to do; does what is not the sender's. Is it the sender's? */
 static bool wait_input(struct cat *cat, int ms)
 {
-	enum { INPUT, SESSION, SIGNALS, OFFER, NR };
+	enum { INPUT, RECEIVER, LIBRARY, SIGNALS, OFFER, NR };
 	struct pollfd fds[NR] = {
 		[INPUT] = { .fd = cat->finished ? -1 : STDIN_FILENO, .events = POLLIN },
-		[SESSION] = { .fd = cat->wake[0], .events = POLLIN },
+		[RECEIVER] = { .fd = cat->received ? -1 : cat->wake[0], .events = POLLIN },
+		[LIBRARY] = { .fd = -1, .events = POLLIN },
 		[SIGNALS] = { .fd = cat->signals, .events = POLLIN },
 		/* That a successor is ready is news once; the offer's end comes unasked. */
 		[OFFER] = { .fd = cat->offer, .events = atomic_load(&cat->stop) ? 0 : POLLIN },
 	};
 
-	if (cat->received) {
-		fds[SESSION].fd = shmipc_fd(cat->ep);
-		watch_session(cat);
+	if (cat->received || cat->offer >= 0) {
+		fds[LIBRARY].fd = shmipc_fd(cat->ep);
+		attend(cat);
 	}
 	if (poll(fds, NR, ms) < 0 && errno != EINTR)
 		cat_die("poll", 0);
-	if (cat->receiving && fds[SESSION].revents)
+	if (cat->receiving && fds[RECEIVER].revents)
 		join_receiver(cat);
 	upgrade_look(cat, fds[SIGNALS].revents, fds[OFFER].revents);
 	return fds[INPUT].revents;
@@ -234,6 +238,8 @@ void cat_pump(struct cat *cat)
 {
 	if (pipe2(cat->wake, O_CLOEXEC))
 		cat_die("pipe", 0);
+	/* Who reads it waits for it, and not for events. */
+	shmipc_stream_pause(cat->stream, 1);
 	while (!cat->finished || !cat->received) {
 		if (!cat->receiving && atomic_load(&cat->stop))
 			upgrade_hand_over(cat);
