@@ -19,10 +19,10 @@ wrap=
 # How much the tests do (tests/integration/pair.h), and how long one program may take for that.
 # What ran in full elsewhere in the same check, the native suite under ASan, the module's on the newest and on the debug
 # kernel, runs again with less (@again): for what only these see it is the code that counts, not the rounds.
-again=
+again= flavours='bookworm newest'
 case $part in
 quick) scale=quick limit=60 ;;
-long) scale=long limit=1800 ;;
+long) scale=long limit=1800 flavours='bookworm newest trixie rt' ;;
 check) scale=check limit=180 again=quick ;;
 *) scale=check limit=180 ;;
 esac
@@ -107,6 +107,8 @@ mutants() {
 vm_one() {
 	local flavour=$1 log=$BUILD/check/vm-$1.log line scale=$SHMIPC_TEST_SCALE rc=0
 	[[ $flavour != newest ]] || scale=${again:-$scale}
+	# Two more kernels: it is these that count there, not the rounds.
+	[[ $flavour != trixie && $flavour != rt ]] || scale=check
 	SHMIPC_TEST_SCALE=$scale SHMIPC_TEST_TIMEOUT=900 tests/vm/suite.sh "$flavour" "$BUILD" >"$log" 2>&1 || rc=$?
 	line=$(grep -E '^kernel .*: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" |
 		tail -n 1) || { tail -n 60 "$log"; return 1; }
@@ -154,7 +156,7 @@ vm() {
 	SHMIPC_TEST_TIMEOUT=600 step rig run rig tests/vm/selftest.sh || true
 	SHMIPC_TEST_TIMEOUT=600 step 'programs in the VM' run 'VM programs' tests/vm/check-abi.sh \
 		tests/vm/check-demos.sh || true
-	for flavour in ${SHMIPC_FLAVOURS:-bookworm newest}; do
+	for flavour in ${SHMIPC_FLAVOURS:-$flavours}; do
 		step "kernel $flavour" vm_one "$flavour" || true
 	done
 }

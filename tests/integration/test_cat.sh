@@ -436,7 +436,7 @@ upgrade_fails_when_ready() {
 	until_true stuck "$c"
 	rm "$tmp/program"
 	# shellcheck disable=SC2016 # of the script's
-	printf '#!/bin/bash\necho $$ >>%q\nexec %q "$@"\n' "$tmp/successors" "$tmp/cat" >"$tmp/program"
+	printf '#!/bin/sh\necho $$ >>%q\nexec %q "$@"\n' "$tmp/successors" "$tmp/cat" >"$tmp/program"
 	chmod +x "$tmp/program"
 	kill -USR2 "$l"
 	until_true taken_up 1

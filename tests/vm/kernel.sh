@@ -1,11 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 #
-# kernel.sh FLAVOUR: have a stock Debian cloud kernel in the cache and print its directory, which holds
+# kernel.sh FLAVOUR: have a stock Debian kernel in the cache and print its directory, which holds
 #   vmlinuz   the bootable image
 #   release   its uname -r
 #   headers   what a module is built against (KDIR), position-independent
-# FLAVOUR is bookworm (Linux 6.1) or newest (the newest of trixie-backports), or debug: debug-kernel.sh's.
+# FLAVOUR is bookworm (Linux 6.1), trixie (6.12), newest (the newest of trixie-backports), rt (6.1 with PREEMPT_RT),
+# or debug: debug-kernel.sh's. All but rt are Debian's cloud kernels, which have what QEMU offers built in.
 #
 # The archive is asked for the newest name, at most once a day and never with SHMIPC_OFFLINE=1; when it
 # does not answer, what the cache has is used.
@@ -18,10 +19,17 @@ set -euo pipefail
 suites_of()
 {
 	case $1 in
-	bookworm) echo bookworm bookworm-security ;;
+	bookworm | rt) echo bookworm bookworm-security ;;
+	trixie) echo trixie trixie-security ;;
 	newest) echo trixie-backports ;;
-	*) vm_die "unknown flavour $1 (bookworm, newest, debug)" ;;
+	*) vm_die "unknown flavour $1 (bookworm, trixie, newest, rt, debug)" ;;
 	esac
+}
+
+# What the packages of its kernels are called, behind the version.
+variant_of()
+{
+	[[ $1 == rt ]] && echo rt-amd64 || echo cloud-amd64
 }
 
 # Both metapackages must name the same release, else the archive is in the middle of an update.
@@ -29,22 +37,22 @@ newest_release()
 {
 	local image headers
 
-	image=$(named_by image)
-	headers=$(named_by headers)
+	image=$(named_by image "$1")
+	headers=$(named_by headers "$1")
 	[[ -n $image && $image == "$headers" ]] || vm_die "image is '$image', headers are '$headers'"
 	echo "$image"
 }
 
 named_by()
 {
-	vm_apt_field "linux-$1-cloud-amd64" Depends | tr -s ', |' '\n' |
+	vm_apt_field "linux-$1-$(variant_of "$2")" Depends | tr -s ', |' '\n' |
 		sed -n "s/^linux-$1-\([0-9].*\)/\1/p"
 }
 
 # The packages that make up RELEASE: those of its own version, and kbuild. Modules are not needed.
 packages_of()
 {
-	local base=${1%-cloud-amd64}
+	local base=${1%-*-amd64}
 
 	apt-cache "${vm_apt_opts[@]}" depends --recurse -i "linux-image-$1" "linux-headers-$1" |
 		grep -E '^linux-(image|binary|base|headers|kbuild)-' | sort -u |
@@ -85,7 +93,7 @@ refresh()
 
 	# shellcheck disable=SC2046 # one suite a word
 	vm_apt_setup "$flavour" $(suites_of "$flavour")
-	release=$(newest_release)
+	release=$(newest_release "$flavour")
 	version=$(vm_apt_field "linux-headers-$release" Version)
 	name=${release}_${version//[:\/~]/_}
 	if [[ ! -e $base/$name/release ]]; then

@@ -7,7 +7,7 @@
 # Leaves OUTDIR/*.ko; the sources are copied to OUTDIR/src and built there, so that SRCDIR stays clean and
 # flavours build side by side. Nothing is done when sources, kernel and arguments are those of the last build.
 #
-# bookworm and directories are built with the machine's gcc, newest in the root of trixie-root.sh, entered by chroot.
+# trixie and newest are built in the root of trixie-root.sh, entered by chroot, all else with the machine's gcc.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
@@ -94,7 +94,7 @@ if [[ ! -e $out/.kernel || $(<"$out/.kernel") != "$kernel ${make_args[*]}" ]]; t
 	echo "$kernel ${make_args[*]}" >"$out/.kernel"
 fi
 copy_sources
-if [[ $flavour == newest ]]; then
+if [[ $flavour == newest || $flavour == trixie ]]; then
 	build_chroot
 else
 	build_host
