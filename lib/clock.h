@@ -15,6 +15,15 @@ static inline int64_t now_ns(void)
 	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
 }
 
+/* Of the last tick of the kernel's, some milliseconds ago at most; a quarter of now_ns()'s cost. */
+static inline int64_t coarse_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
+}
+
 /* What is left of a call's timeout that may wait several times. */
 struct budget {
 	int64_t timeout, deadline;

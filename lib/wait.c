@@ -15,7 +15,7 @@
 
 #define IDLE_POLLS	32	/* polls without a find, after which a session is armed */
 #define IDLE_SPINS	4096	/* likewise, of who asks again and again without sleeping */
-#define SYNC_POLLS	64	/* polls without a sync, where no anchor page tells of events */
+#define SYNC_POLLS	64	/* in one tick of the clock without a sync, where no anchor page tells of events */
 #define LOOK_ROUNDS	64	/* of a call that may not block, while its peers don't stop */
 #define SPIN_TURN	16	/* polls between two looks at the clock */
 #define SPIN_PACE_NS	1000	/* between two polls of who has not asked for anything */
@@ -158,10 +158,11 @@ static bool worth_spinning(struct shmipc_endpoint *ep)
 	return other;
 }
 
+/* A program that finds something at each look, and does much between two, comes late to the count. */
 static bool provider_calls(const struct shmipc_endpoint *ep)
 {
 	if (!ep->pv->anchor)
-		return ep->since_sync >= SYNC_POLLS;
+		return ep->since_sync >= SYNC_POLLS || coarse_ns() > ep->synced;
 	return __atomic_load_n(&ep->pv->anchor->ready, __ATOMIC_ACQUIRE) != ep->seen_ready;
 }
 
@@ -225,6 +226,8 @@ static int call_provider(struct shmipc_endpoint *ep, struct pv_sync *sync)
 	count(&ep->sleeps, sync->wait);
 	if (ep->pv->anchor)
 		ready = __atomic_load_n(&ep->pv->anchor->ready, __ATOMIC_ACQUIRE);
+	else
+		ep->synced = coarse_ns();
 	ep->since_sync = 0;
 	n = ep->pv->ops->sync(ep->pv, sync);
 	atomic_store_explicit(&ep->asleep, NULL, memory_order_relaxed);

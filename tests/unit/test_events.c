@@ -160,6 +160,39 @@ static void test_old_news(void **state)
 	duo_close(&d);
 }
 
+/*
+ * A program that always has something to do, and takes its time for it, learns of what is new elsewhere
+ * at one of its next looks, and not after many of them.
+ */
+static void test_busy_program(void **state)
+{
+	const struct timespec tick = { .tv_nsec = 20 * MS };
+	struct shmipc_stream *a, *b, *news;
+	struct shmipc_session *a2, *b2;
+	struct shmipc_event events[8];
+	struct duo d;
+	int looks = 0, n;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	duo_connect(d.a_ep, d.b_ep, NULL, &a2, &b2);
+	assert_int_equal(shmipc_write(b, "x", 1, 0, 0), 1);
+	/* Nothing is left to be told but that there is something to read. */
+	for (int i = 0; i < 200; i++)
+		(void)shmipc_wait(d.a_ep, events, 8, 0);
+	EXPECT(d.a_ep, { SHMIPC_EV_READ, a, NULL });
+	assert_int_equal(shmipc_stream_open(b2, &news), 0);
+	assert_int_equal(shmipc_write(news, "x", 1, 0, 0), 1);
+	do {
+		nanosleep(&tick, NULL);
+		n = shmipc_wait(d.a_ep, events, 8, 0);
+	} while (n == 1 && ++looks < 32);
+	print_message("seen after %d looks\n", looks);
+	assert_in_range(looks, 0, 2);
+	duo_close(&d);
+}
+
 /* With room for one at a time, everybody has a turn. */
 static void test_fair(void **state)
 {
@@ -303,7 +336,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_read_level), cmocka_unit_test(test_new_stream),
 		cmocka_unit_test(test_write_once), cmocka_unit_test(test_closed_once),
-		cmocka_unit_test(test_old_news), cmocka_unit_test(test_fair),
+		cmocka_unit_test(test_old_news), cmocka_unit_test(test_busy_program),
+		cmocka_unit_test(test_fair),
 		cmocka_unit_test(test_accept_event), cmocka_unit_test(test_fd),
 		cmocka_unit_test(test_arguments), cmocka_unit_test(test_counters),
 	};

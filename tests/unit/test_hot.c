@@ -64,10 +64,11 @@ static int take_bells(struct shmipc_endpoint *ep)
 	return n;
 }
 
-/* Once in many polls the provider is asked, and then all is armed: not what is looked at here. */
+/* Once in many polls, and in each tick, the provider is asked, and then all is armed: not what is looked at here. */
 static void no_sync_yet(struct shmipc_endpoint *ep)
 {
 	ep->since_sync = 0;
+	ep->synced = INT64_MAX;
 }
 
 static void test_idle_after_empty_polls(void **state)
@@ -184,6 +185,7 @@ static void one_turn(bool busy_first)
 	assert_int_equal(shmipc_write(quiet.from, "q", 1, 0, 0), 1);
 	heat_both(busy_first ? busy.a : quiet.a, busy_first ? quiet.a : busy.a);
 	/* The first thing that a call with no time does is one turn. */
+	no_sync_yet(d.a_ep);
 	assert_true(shmipc_wait(d.a_ep, (struct shmipc_event[4]){ 0 }, 4, 0) >= 2);
 	assert_int_equal(busy.a->rx.messages, 1 + DRAIN_BUDGET);
 	assert_int_equal(quiet.a->rx.messages, 1 + 1);
@@ -289,6 +291,7 @@ static unsigned int polls_of_a_wait(struct duo *d, struct shmipc_stream *a, uint
 static void test_where_it_spins(void **state)
 {
 	struct shmipc_stream *a, *b;
+	unsigned int polls = 0;
 	cpu_set_t before;
 	struct duo d;
 	uint32_t cpu;
@@ -308,8 +311,10 @@ static void test_where_it_spins(void **state)
 	assert_int_equal(polls_of_a_wait(&d, a, cpu), 0);
 	assert_int_equal(d.a_ep->spin.waits, 1);
 	assert_int_equal(load_relaxed(&d.a->rx.control->cpu), cpu);
-	/* The peer is on another: worth it. */
-	assert_true(polls_of_a_wait(&d, a, cpu + 1) >= 16);
+	/* The peer is on another: worth it. A spin that another process interrupts ends early. */
+	for (int tries = 0; tries < 50 && polls < 16; tries++)
+		polls = polls_of_a_wait(&d, a, cpu + 1);
+	assert_true(polls >= 16);
 	assert_int_equal(d.a_ep->spin.waits, 1);
 	assert_int_equal(load_relaxed(&d.a->rx.control->cpu), cpu);
 	duo_close(&d);
