@@ -178,6 +178,7 @@ long() {
 	done
 	MUTANTS=all step mutants mutants || true
 	vm
+	SHMIPC_TEST_TIMEOUT=900 step systemd run systemd tests/vm/check-systemd.sh || true
 	step 'kunit in a kernel tree' kunit kunit-tree || true
 	install
 }

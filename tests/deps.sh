@@ -21,7 +21,7 @@ packages() {
 	install) packages vm; echo dkms ;;
 	modules) packages build; echo linux-headers-amd64 ;;
 	lint) packages vm; echo clang-tidy cppcheck sparse coccinelle codespell perl ;;
-	long) packages all; echo clang clang-14 clang-16 gcc-11 python3 ;;
+	long) packages all; echo clang clang-14 clang-16 gcc-11 python3 systemd ;;
 	all) packages install; packages lint ;;
 	*) echo "deps.sh: no such group: $1" >&2; exit 2 ;;
 	esac
