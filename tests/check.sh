@@ -19,7 +19,7 @@ wrap=
 # How much the tests do (tests/integration/pair.h), and how long one program may take for that.
 # What ran in full elsewhere in the same check, the native suite under ASan, the module's on the newest and on the debug
 # kernel, runs again with less (@again): for what only these see it is the code that counts, not the rounds.
-again= flavours='bookworm newest'
+again='' flavours='bookworm newest'
 case $part in
 quick) scale=quick limit=60 ;;
 long) scale=long limit=1800 flavours='bookworm newest trixie rt' ;;
