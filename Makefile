@@ -78,12 +78,12 @@ $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
-# Optimised as a whole once, and not anew in each program that takes it.
-$(BUILD)/lto/lib/libshmipc.o: $(call objs,$(LIB_SRC))
+# For VARIANT=lto: optimised as a whole once, and not anew in each program that takes it.
+$(B)/lib/libshmipc.o: $(call objs,$(LIB_SRC))
 	@mkdir -p $(@D)
 	$(CC) $(OPT_lto) -r -flinker-output=nolto-rel -o $@ $^
 
-$(LIB_A): $(if $(filter lto,$(VARIANT)),$(BUILD)/lto/lib/libshmipc.o,$(call objs,$(LIB_SRC)))
+$(LIB_A): $(if $(filter lto,$(VARIANT)),$(B)/lib/libshmipc.o,$(call objs,$(LIB_SRC)))
 	@mkdir -p $(@D)
 	@rm -f $@
 	$(AR) rcs $@ $^

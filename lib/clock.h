@@ -15,7 +15,7 @@ static inline int64_t now_ns(void)
 	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
 }
 
-/* Of the last tick of the kernel's, some milliseconds ago at most; a quarter of now_ns()'s cost. */
+/* The time of the kernel's last tick, some milliseconds ago at most: it asks no hardware clock. */
 static inline int64_t coarse_ns(void)
 {
 	struct timespec ts;

@@ -422,7 +422,6 @@ read_until_goes_on() {
 # A listener that can't write can't stop: its successor is ready, and dies, or waits until its time is over.
 upgrade_fails_when_ready() {
 	local l c at reader
-	open_inputs
 	rm -f "$tmp/successors" "$tmp/program" "$tmp/slow"
 	mkfifo "$tmp/slow"
 	# Nobody reads it yet.

@@ -51,7 +51,7 @@ make_files()
 verify()
 {
 	sed "s|^ExecStart=/usr/local|ExecStart=$tmp/files/usr/local|" examples/hot_server.service >"$tmp/hot_server.service"
-	systemd-analyze verify "$tmp/hot_server.service" >"$tmp/said" 2>&1
+	systemd-analyze verify "$tmp/hot_server.service" >"$tmp/said" 2>&1 || echo "exit $?" >>"$tmp/said"
 	cat "$tmp/said"
 	[[ ! -s $tmp/said ]]
 	sed -i 's/^KillMode=/KilMode=/' "$tmp/hot_server.service"

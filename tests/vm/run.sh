@@ -17,7 +17,7 @@
 # GUESTPATH, else at its own path. --icount: the guest's clock counts instructions, one CPU, repeatable.
 #
 # Debian packages of the whole rig: qemu-system-x86 (qemu.sh needs its libraries even where it brings another QEMU),
-# busybox-static, cpio, debian-archive-keyring; for modules make, gcc-12, libelf1, and debootstrap for the newest kernel.
+# busybox-static, cpio, debian-archive-keyring; for modules make, gcc-12, libelf1, and debootstrap for trixie and newest.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"

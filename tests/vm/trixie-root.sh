@@ -3,7 +3,7 @@
 #
 # trixie-root.sh: print the folder of a Debian 13 root with what builds a module for its kernels.
 #
-# The newest kernel needs newer tools than Debian 12's. Made once, in the cache, by debootstrap, which needs root. It
+# These, and the newest, need newer tools than Debian 12's. Made once, in the cache, by debootstrap, which needs root. It
 # has empty folders to mount on: /k (kernel headers), /b (what is built), /src.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh

@@ -6,7 +6,7 @@ set -Eeuo pipefail
 exec >>/test.log 2>&1
 trap 'echo "failed at line $LINENO: $BASH_COMMAND"; systemctl --no-pager --full status hot_server || true' ERR
 
-# until COMMAND...: within 60 s.
+# until_true COMMAND...: within 60 s.
 until_true()
 {
 	for _ in {1..600}; do
