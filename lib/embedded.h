@@ -26,13 +26,13 @@
 #ifndef SHMIPC_EMBEDDED_H
 #define SHMIPC_EMBEDDED_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 
 #include "embedded_link.h"
 #include "embedded_name.h"
 #include "list.h"
+#include "lock.h"
 #include "provider.h"
 
 /*
@@ -157,7 +157,7 @@ struct embedded_offer {
 
 struct embedded {
 	struct provider base;
-	pthread_mutex_t lock;
+	struct lock lock;
 	int kick;			/* eventfd: wakes for causes that epoll doesn't know */
 	struct object **table;		/* by the low half of a handle, less 1 */
 	unsigned int table_size;

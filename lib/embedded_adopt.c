@@ -491,13 +491,13 @@ int embedded_commit(struct provider *pv)
 	if (!err)
 		err = request_commit(e, pidfd);
 	if (!err) {
-		pthread_mutex_lock(&e->lock);
+		lock(&e->lock);
 		e->quiet = false;
 		while ((object = object_next(e, &at, OBJECT_LISTENER)))
 			listen_again_locked(e, container_of(object, struct listener, object), pidfd);
 		held_close(&e->predecessor);
 		tell_changed(e, pidfd);
-		pthread_mutex_unlock(&e->lock);
+		unlock(&e->lock);
 	}
 	close(pidfd);
 	return err;
@@ -532,10 +532,10 @@ int embedded_watch(struct provider *pv, uint32_t handle, const char *name, uint6
 	struct embedded *e = embedded(pv);
 	struct object *object;
 
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	object = object_find_locked(e, handle, name ? OBJECT_LISTENER : OBJECT_SESSION);
 	if (object)
 		object->cookie = cookie;
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	return object ? 0 : -ENOENT;
 }

@@ -128,7 +128,7 @@ static int add_listener(struct embedded *e, struct listener *listener)
 {
 	int err;
 
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	err = object_add_locked(e, &listener->object, OBJECT_LISTENER);
 	if (!err) {
 		err = watch_add(e, listener->socket.fd, listener->object.handle, WATCH_LISTENER);
@@ -137,7 +137,7 @@ static int add_listener(struct embedded *e, struct listener *listener)
 			object_remove_locked(e, &listener->object);
 		}
 	}
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	return err;
 }
 

@@ -166,13 +166,13 @@ static int add_session(struct embedded *e, struct session *session, uint32_t *ha
 {
 	int err;
 
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	err = session_add_locked(e, session);
 	if (!err) {
 		*handle = session->object.handle;
 		*peer = session->now;
 	}
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	return err;
 }
 

@@ -380,7 +380,7 @@ int embedded_accept(struct provider *pv, uint32_t listener, const struct pv_segm
 
 	if (!own)
 		return -ENOENT;
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	object = object_find_locked(e, listener, OBJECT_LISTENER);
 	if (object)
 		err = accept_locked(e, container_of(object, struct listener, object), own, cookie,
@@ -395,7 +395,7 @@ int embedded_accept(struct provider *pv, uint32_t listener, const struct pv_segm
 		object_raise_locked(e, object, SHMIPC_CAUSE_ACCEPT, true);
 	else if (object)
 		object->causes &= ~SHMIPC_CAUSE_ACCEPT;
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	object_put(&own->object);
 	return err ? provider_accept_error(err) : 0;
 }

@@ -217,9 +217,9 @@ int embedded_offer(struct provider *pv, struct pv_offer *req)
 		close(pair[1]);
 		return err;
 	}
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	err = add_offer_locked(e, offer);
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	if (err) {
 		offer_free(offer);
 		close(pair[1]);
@@ -236,11 +236,11 @@ bool embedded_over(struct provider *pv, int fd)
 	bool over;
 
 	(void)fd;
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	if (e->offer)
 		offer_pump_locked(e, e->offer);
 	over = !e->offer;
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	return over;
 }
 
@@ -485,11 +485,11 @@ int embedded_yield(struct provider *pv, int fd)
 	int err, pidfd = -1;
 
 	(void)fd;
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	if (e->offer)
 		offer_pump_locked(e, e->offer);
 	offer = e->offer;
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	if (!offer)
 		return -ECANCELED;
 	if (offer->channel.fd < 0)
@@ -501,13 +501,13 @@ int embedded_yield(struct provider *pv, int fd)
 	err = send_all(e, offer);
 	if (!err)
 		err = await_commit(offer, &pidfd);
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	if (!err)
 		hand_over_locked(e, offer->channel.fd, pidfd);
 	else
 		tell_pause(e, false);
 	over_locked(e, offer);
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	if (pidfd >= 0)
 		close(pidfd);
 	return err ? -ECANCELED : 0;

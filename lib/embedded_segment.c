@@ -94,9 +94,9 @@ int embedded_segment_create(struct provider *pv, size_t len, bool sealed,
 		free(s);
 		return memory_error(err, len);
 	}
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	err = object_add_locked(e, &s->object, OBJECT_SEGMENT);
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	if (err) {
 		segment_free(s);
 		return memory_error(err, len);
@@ -118,7 +118,7 @@ void embedded_segment_destroy(struct provider *pv, struct pv_segment *segment)
 	struct embedded *e = embedded(pv);
 	struct object *object;
 
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	object = object_find_locked(e, segment->handle, OBJECT_SEGMENT);
 	if (object) {
 		struct segment *s = container_of(object, struct segment, object);
@@ -130,7 +130,7 @@ void embedded_segment_destroy(struct provider *pv, struct pv_segment *segment)
 		}
 		object_remove_locked(e, object);
 	}
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	*segment = (struct pv_segment){ 0 };
 }
 
@@ -138,11 +138,11 @@ struct segment *segment_get(struct embedded *e, uint32_t handle)
 {
 	struct object *object;
 
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	object = object_find_locked(e, handle, OBJECT_SEGMENT);
 	if (object)
 		atomic_fetch_add_explicit(&object->refs, 1, memory_order_relaxed);
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	return object ? container_of(object, struct segment, object) : NULL;
 }
 
@@ -191,13 +191,13 @@ int embedded_segment_grant(struct provider *pv, uint32_t session,
 
 	if (!s)
 		return -ENOENT;
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	object = object_find_locked(e, session, OBJECT_SESSION);
 	if (object && (!slot || slot >= SHMIPC_SLOTS_MAX))
 		err = -EINVAL;
 	else if (object)
 		err = send_grant_locked(container_of(object, struct session, object), s, slot);
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	object_put(&s->object);
 	if (err == -ENOSPC)
 		return error_set(err, "one side of a session can't have more than %zu GiB of "
@@ -251,7 +251,7 @@ int embedded_segment_map(struct provider *pv, uint32_t session, uint32_t slot,
 	struct object *object;
 	int err = -ENOENT;
 
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	object = object_find_locked(e, session, OBJECT_SESSION);
 	if (object) {
 		struct session *s = container_of(object, struct session, object);
@@ -262,7 +262,7 @@ int embedded_segment_map(struct provider *pv, uint32_t session, uint32_t slot,
 			err = take_grant_locked(s, slot, mapping);
 		}
 	}
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	return err;
 }
 
@@ -312,9 +312,9 @@ void embedded_segment_unmap(struct provider *pv, struct pv_mapping *mapping)
 {
 	struct embedded *e = embedded(pv);
 
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	forget_taken_locked(e, mapping->addr);
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	munmap((void *)(uintptr_t)mapping->addr, mapping->len);
 	*mapping = (struct pv_mapping){ 0 };
 }

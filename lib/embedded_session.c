@@ -477,13 +477,13 @@ int embedded_peer(struct provider *pv, uint32_t session, struct shmipc_peer *pee
 	struct embedded *e = embedded(pv);
 	struct object *object;
 
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	object = object_find_locked(e, session, OBJECT_SESSION);
 	if (object) {
 		*peer = container_of(object, struct session, object)->now;
 		*paused = container_of(object, struct session, object)->paused;
 	}
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	return object ? 0 : -ENOENT;
 }
 
@@ -493,10 +493,10 @@ int embedded_peer_watch(struct provider *pv, uint32_t session, uint64_t cookie, 
 	struct object *object;
 
 	(void)cookie;
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	object = object_find_locked(e, session, OBJECT_SESSION);
 	if (object)
 		container_of(object, struct session, object)->watched = on;
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	return object ? 0 : -ENOENT;
 }

@@ -52,10 +52,10 @@ static void hide_markers(struct kernel_provider *k)
 {
 	struct list *pos, *n;
 
-	pthread_mutex_lock(&k->lock);
+	lock(&k->lock);
 	list_for_each_safe(pos, n, &k->markers)
 		held_close(&container_of(pos, struct marker, node)->socket);
-	pthread_mutex_unlock(&k->lock);
+	unlock(&k->lock);
 }
 
 static void show_markers(struct provider *pv)
@@ -64,12 +64,12 @@ static void show_markers(struct provider *pv)
 	struct list *pos, *n, again;
 
 	list_init(&again);
-	pthread_mutex_lock(&k->lock);
+	lock(&k->lock);
 	list_for_each_safe(pos, n, &k->markers) {
 		list_del(pos);
 		list_add_tail(pos, &again);
 	}
-	pthread_mutex_unlock(&k->lock);
+	unlock(&k->lock);
 	list_for_each_safe(pos, n, &again) {
 		struct marker *marker = container_of(pos, struct marker, node);
 
@@ -83,12 +83,12 @@ static void forget_markers(struct kernel_provider *k)
 {
 	struct list *pos, *n;
 
-	pthread_mutex_lock(&k->lock);
+	lock(&k->lock);
 	list_for_each_safe(pos, n, &k->markers) {
 		list_del(pos);
 		free(container_of(pos, struct marker, node));
 	}
-	pthread_mutex_unlock(&k->lock);
+	unlock(&k->lock);
 }
 
 /* Its deadline ends it, if nothing else does. */

@@ -172,11 +172,11 @@ static void ring(struct embedded *e, uint32_t handle)
 	struct object *object;
 	struct session *session;
 
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	object = object_find_locked(e, handle, OBJECT_SESSION);
 	if (object)
 		atomic_fetch_add_explicit(&object->refs, 1, memory_order_relaxed);
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 	if (!object)
 		return;
 	session = container_of(object, struct session, object);
@@ -280,19 +280,19 @@ static int collect(struct embedded *e, struct pv_sync *sync)
 	int n, taken;
 
 	for (;;) {
-		pthread_mutex_lock(&e->lock);
+		lock(&e->lock);
 		sleep = sleep_locked(e, sync, left);
-		pthread_mutex_unlock(&e->lock);
+		unlock(&e->lock);
 		n = wait_events(e, events, BATCH, sleep);
 		if (n < 0 && n != -EINTR)
 			return n;
-		pthread_mutex_lock(&e->lock);
+		lock(&e->lock);
 		for (int i = 0; i < n; i++)
 			handle_event_locked(e, events[i].data.u64);
 		if (e->silent || e->starved)
 			listener_tend_locked(e);
 		taken = take_ready_locked(e, sync);
-		pthread_mutex_unlock(&e->lock);
+		unlock(&e->lock);
 		if (taken || !sync->wait || n == -EINTR || !left)
 			return taken;
 		if (sync->timeout_ns > 0) {
@@ -316,10 +316,10 @@ static void embedded_kick(struct provider *pv)
 {
 	struct embedded *e = embedded(pv);
 
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	e->kicked = true;
 	link_ring(e->kick, false);
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 }
 
 /* ---- open, drop, close --------------------------------------------------------- */
@@ -354,7 +354,6 @@ static int embedded_open(struct provider **pv)
 				 "an endpoint needs two descriptors: raise the limit on open files "
 				 "(ulimit -n)");
 	}
-	pthread_mutex_init(&e->lock, NULL);
 	list_init(&e->ready);
 	*pv = &e->base;
 	return 0;
@@ -378,12 +377,12 @@ static void embedded_drop(struct provider *pv, uint32_t handle, uint32_t reason)
 	struct object *object = NULL;
 	enum object_kind kind;
 
-	pthread_mutex_lock(&e->lock);
+	lock(&e->lock);
 	for (kind = OBJECT_SEGMENT; kind <= OBJECT_OFFER && !object; kind++)
 		object = object_find_locked(e, handle, kind);
 	if (object)
 		drop_locked(e, object, reason);
-	pthread_mutex_unlock(&e->lock);
+	unlock(&e->lock);
 }
 
 static void embedded_close(struct provider *pv, bool in_child)
@@ -414,8 +413,6 @@ static void embedded_close(struct provider *pv, bool in_child)
 	held_close(&e->predecessor);
 	close(e->kick);
 	close(e->base.fd);
-	if (!in_child)
-		pthread_mutex_destroy(&e->lock);
 	free(e->table);
 	free(e);
 }

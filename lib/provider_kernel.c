@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,7 +108,6 @@ int kernel_new(int fd, struct provider **pv)
 	k->base.ops = &provider_kernel;
 	k->base.fd = fd;
 	list_init(&k->markers);
-	pthread_mutex_init(&k->lock, NULL);
 	*pv = &k->base;
 	return 0;
 }
@@ -349,23 +347,23 @@ void kernel_add_marker(struct provider *pv, const char *name, uint32_t listener)
 	}
 	marker->listener = listener;
 	snprintf(marker->name, sizeof(marker->name), "%s", name);
-	pthread_mutex_lock(&k->lock);
+	lock(&k->lock);
 	list_add_tail(&marker->node, &k->markers);
-	pthread_mutex_unlock(&k->lock);
+	unlock(&k->lock);
 }
 
 static void drop_marker(struct kernel_provider *k, uint32_t listener)
 {
 	struct list *pos, *n;
 
-	pthread_mutex_lock(&k->lock);
+	lock(&k->lock);
 	list_for_each_safe(pos, n, &k->markers) {
 		struct marker *marker = container_of(pos, struct marker, node);
 
 		if (marker->listener == listener)
 			free_marker(marker);
 	}
-	pthread_mutex_unlock(&k->lock);
+	unlock(&k->lock);
 }
 
 static int kernel_bind(struct provider *pv, const struct pv_bind *bind, uint32_t *listener)
@@ -584,11 +582,11 @@ static void kernel_kick(struct provider *pv)
 	struct shmipc_notify notify = { .bits = BELL_DATA };
 	int err = 0;
 
-	pthread_mutex_lock(&k->lock);
+	lock(&k->lock);
 	if (!k->own_bell)
 		err = make_own_bell(pv, &k->own_bell);
 	notify.handle = k->own_bell;
-	pthread_mutex_unlock(&k->lock);
+	unlock(&k->lock);
 	if (!err)
 		err = ring_only(pv, &notify, 1);
 	if (err)

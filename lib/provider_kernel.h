@@ -6,8 +6,8 @@
 #ifndef SHMIPC_PROVIDER_KERNEL_H
 #define SHMIPC_PROVIDER_KERNEL_H
 
-#include <pthread.h>
 #include "embedded_name.h"
+#include "lock.h"
 #include "provider.h"
 
 #define SESSION_CAUSES	(SHMIPC_CAUSE_PEER_CLOSED | SHMIPC_CAUSE_PEER_DIED | \
@@ -26,7 +26,7 @@ struct marker {
 
 struct kernel_provider {
 	struct provider base;
-	pthread_mutex_t lock;
+	struct lock lock;
 	struct list markers;	/* (protected by lock) */
 	uint32_t own_bell;	/* (protected by lock) see kernel_kick(); 0: none yet */
 };

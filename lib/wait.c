@@ -178,7 +178,7 @@ static bool spin(struct shmipc_endpoint *ep, uint64_t begun)
 	bool asked = atomic_exchange_explicit(&ep->asked, false, memory_order_relaxed);
 	uint64_t last = begun, now = begun;
 
-	if (!budget || !worth_spinning(ep))
+	if (!budget)
 		return false;
 	/* A partner that sleeps would have us spin for nothing. */
 	endpoint_flush(ep);
@@ -343,12 +343,12 @@ static int look_once(struct shmipc_endpoint *ep, struct waiter *w)
 static int lead(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns,
 		uint64_t deadline)
 {
-	uint64_t begun = ep->cpus > 1 ? now_ns() : 0;
-	bool over = false;
+	bool spins = ep->cpus > 1 && !w->ready(w->arg) && worth_spinning(ep), over = false;
+	uint64_t begun = spins ? now_ns() : 0;
 	int err;
 
 	/* What a spin finds is not armed for: it would be cold, and the next wait would sleep. */
-	if (begun && !w->ready(w->arg) && spin(ep, begun)) {
+	if (spins && spin(ep, begun)) {
 		ep->since_sync++;
 		err = provider_calls(ep) ? take_events(ep) : 0;
 		if (err < 0)
@@ -366,7 +366,7 @@ static int lead(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns
 		if (timeout_ns > 0 && !left && !over)
 			return -ETIMEDOUT;
 	}
-	if (begun)
+	if (spins)
 		spin_learn(&ep->spin, now_ns() - begun);
 	return 0;
 }
