@@ -95,7 +95,7 @@ struct shmipc_endpoint {
 	struct spin spin;		/* (leader) */
 	uint32_t seen_ready;		/* (leader) the anchor's ready word before the last sync */
 	unsigned int since_sync;	/* (leader) polls since the last sync */
-	int64_t synced;			/* (leader) the tick of the last sync; without an anchor */
+	int64_t synced;			/* (leader) when the last sync was; without an anchor */
 	atomic_bool asked;		/* something was sent since the last spin; a hint */
 
 	struct lock buf_lock;

@@ -15,7 +15,8 @@
 
 #define IDLE_POLLS	32	/* polls without a find, after which a session is armed */
 #define IDLE_SPINS	4096	/* likewise, of who asks again and again without sleeping */
-#define SYNC_POLLS	64	/* in one tick of the clock without a sync, where no anchor page tells of events */
+#define SYNC_TURN	16	/* polls between two looks at the clock, where no anchor page tells of events */
+#define SYNC_AGE_NS	20000	/* likewise: a sync may be so old, of who asks again and again */
 #define LOOK_ROUNDS	64	/* of a call that may not block, while its peers don't stop */
 #define SPIN_TURN	16	/* polls between two looks at the clock */
 #define SPIN_PACE_NS	1000	/* between two polls of who has not asked for anything */
@@ -158,11 +159,15 @@ static bool worth_spinning(struct shmipc_endpoint *ep)
 	return other;
 }
 
-/* A program that finds something at each look, and does much between two, comes late to the count. */
+/*
+ * May it have events? Without an anchor it has to be asked, by a system call, which takes as long as many
+ * polls. Who polls without end does it by the clock; who does much between two polls, at each tick.
+ */
 static bool provider_calls(const struct shmipc_endpoint *ep)
 {
 	if (!ep->pv->anchor)
-		return ep->since_sync >= SYNC_POLLS || coarse_ns() > ep->synced;
+		return coarse_ns() > ep->synced || (ep->since_sync % SYNC_TURN == 0 &&
+						    now_ns() - ep->synced >= SYNC_AGE_NS);
 	return __atomic_load_n(&ep->pv->anchor->ready, __ATOMIC_ACQUIRE) != ep->seen_ready;
 }
 
@@ -227,7 +232,7 @@ static int call_provider(struct shmipc_endpoint *ep, struct pv_sync *sync)
 	if (ep->pv->anchor)
 		ready = __atomic_load_n(&ep->pv->anchor->ready, __ATOMIC_ACQUIRE);
 	else
-		ep->synced = coarse_ns();
+		ep->synced = now_ns();
 	ep->since_sync = 0;
 	n = ep->pv->ops->sync(ep->pv, sync);
 	atomic_store_explicit(&ep->asleep, NULL, memory_order_relaxed);

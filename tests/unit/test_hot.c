@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* Hot and idle sessions, the turn that each gets, and when a thread spins. */
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/syscall.h>
@@ -9,20 +10,28 @@
 
 /* ---- the clock, as the library sees it ------------------------------------------ */
 
-/* So many calls get this clock, which steps by so much at each; then it is the real one again. */
+#define TICK	(4 * MS)
+
+/*
+ * So many calls get this clock, which steps by so much at each; then it is the real one again. The coarse
+ * one shows its last tick.
+ */
 static unsigned int fake_calls;
 static int64_t fake_ns, fake_step;
 
 int clock_gettime(clockid_t id, struct timespec *ts)
 {
-	int64_t ret = syscall(SYS_clock_gettime, id, ts);
+	int64_t ret = syscall(SYS_clock_gettime, id, ts), shown;
 
-	if (ret || id != CLOCK_MONOTONIC || !fake_calls)
+	if (ret || (id != CLOCK_MONOTONIC && id != CLOCK_MONOTONIC_COARSE) || !fake_calls)
 		return ret;
-	fake_calls--;
-	fake_ns += fake_step;
-	ts->tv_sec = fake_ns / 1000000000;
-	ts->tv_nsec = fake_ns % 1000000000;
+	if (id == CLOCK_MONOTONIC) {
+		fake_calls--;
+		fake_ns += fake_step;
+	}
+	shown = id == CLOCK_MONOTONIC ? fake_ns : fake_ns - fake_ns % TICK;
+	ts->tv_sec = shown / 1000000000;
+	ts->tv_nsec = shown % 1000000000;
 	return 0;
 }
 
@@ -418,6 +427,49 @@ static int counted_sync(struct provider *pv, struct pv_sync *sync)
 	return real->sync(pv, sync);
 }
 
+/* So many asks with no time to wait. Returns how often the provider was asked. */
+static unsigned int syncs_of(struct shmipc_stream *a, unsigned int asks)
+{
+	unsigned int before = syncs;
+
+	while (asks--)
+		assert_int_equal(shmipc_read(a, &(char){ 0 }, 1, 0), -EAGAIN);
+	return syncs - before;
+}
+
+/* Who asks on and on takes events by the clock, and not by a system call for each few asks. */
+static void test_syncs_by_the_clock(void **state)
+{
+	struct provider_ops ops;
+	struct shmipc_stream *a, *b;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	take_bells(d.a_ep);
+	real = d.a_ep->pv->ops;
+	ops = *real;
+	ops.sync = counted_sync;
+	d.a_ep->pv->ops = &ops;
+	fake_clock(UINT_MAX, 0);
+	fake_ns += TICK - fake_ns % TICK;
+	(void)syncs_of(a, 1);
+	/* No time passes. */
+	assert_int_equal(syncs_of(a, 2000), 0);
+	/* Not a tick, but too long: among the next asks. */
+	fake_ns += 25000;
+	assert_int_equal(syncs_of(a, 32), 1);
+	/* Asks that take long. */
+	for (int i = 0; i < 8; i++) {
+		fake_ns += TICK;
+		assert_int_equal(syncs_of(a, 1), 1);
+	}
+	fake_calls = 0;
+	d.a_ep->pv->ops = real;
+	duo_close(&d);
+}
+
 struct answer {
 	struct shmipc_stream *from, *to;
 	unsigned int looks;
@@ -452,6 +504,7 @@ static void test_spun_stays_hot(void **state)
 	ops = *real;
 	ops.sync = counted_sync;
 	d.a_ep->pv->ops = &ops;
+	syncs = 0;
 	for (int i = 0; i < 20; i++) {
 		struct answer answer = { .from = b, .to = a };
 		struct waiter w = { .key = a, .ready = comes_meanwhile, .arg = &answer };
@@ -474,7 +527,7 @@ int main(void)
 		cmocka_unit_test(test_budget), cmocka_unit_test(test_nobody_starves),
 		cmocka_unit_test(test_where_it_spins), cmocka_unit_test(test_no_spin_when_idle),
 		cmocka_unit_test(test_clock_jump), cmocka_unit_test(test_pace),
-		cmocka_unit_test(test_spun_stays_hot),
+		cmocka_unit_test(test_syncs_by_the_clock), cmocka_unit_test(test_spun_stays_hot),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
