@@ -507,6 +507,7 @@ int shmipc_adopt(const char *name, int fd, const struct shmipc_options *options,
 		shmipc_close(ep);
 		return err;
 	}
+	error_clear();
 	*out = ep;
 	return 0;
 }

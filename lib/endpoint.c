@@ -111,9 +111,12 @@ int shmipc_open(struct shmipc_endpoint **ep, unsigned int flags)
 	if (err)
 		return err;
 	err = endpoint_new(pv, ep);
-	if (err)
+	if (err) {
 		pv->ops->close(pv, false);
-	return err;
+		return err;
+	}
+	error_clear();
+	return 0;
 }
 
 static void close_poll_fd(struct shmipc_endpoint *ep)

@@ -135,6 +135,7 @@ int shmipc_listen(struct shmipc_endpoint *ep, const char *name,
 		return err;
 	}
 	listener_begin(listener, false);
+	error_clear();
 	*out = listener;
 	return 0;
 }

@@ -190,6 +190,7 @@ int session_complete(struct shmipc_session *s, uint32_t handle, const struct shm
 	if (err)
 		return err;
 	session_begin(s, 0);
+	error_clear();
 	return 0;
 }
 

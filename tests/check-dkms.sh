@@ -83,6 +83,8 @@ all_of() {
 	use "$@"
 	private_folders
 	t "dkms-install $flavour" install_module
+	# As after a change of the source under the same version.
+	[[ -n $root ]] || t "dkms-install again $flavour" install_module
 	t "modinfo $flavour" info
 	t "modprobe-in-vm $flavour" load_in_vm
 	t "dkms-remove $flavour" remove_module

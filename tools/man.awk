@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 # man.awk: the man pages of the library, out of the comments of its header: one in section 3 for each
-# "/** NAME - ... */" and what it stands before, and shmipc(7) with the header's first comment, the
-# constants that have a comment, and an index. awk -v dir=DIR -v version=V -f man.awk shmipc.h
+# "/** NAME - ... */" and what it stands before, and shmipc(7) with the header's first comment, what is
+# said of a section, the constants that have a comment, and an index.
+# awk -v dir=DIR -v version=V -f man.awk shmipc.h
 
 # In a page "\" and a leading "." or "'" would be requests; "-" is a minus, so that it can be copied.
 # @name and *name* are italic.
@@ -95,6 +96,7 @@ function overview(    i)
 		} else
 			text(intro[i])
 	}
+	printf "%s", sections >out
 	print ".SH CONSTANTS" >out
 	for (i = 1; i <= constants; i++)
 		print ".TP\n.B " constant[i] "\n" roff(meaning[i]) >out
@@ -115,6 +117,45 @@ NR > 1 && !intro_done {
 	constant[++constants] = $1 == "#define" ? $2 : $1
 	sub(/,$/, "", constant[constants])
 	meaning[constants] = bare(substr($0, index($0, "/*")))
+}
+
+# A comment of several lines is about the constant that follows, or the section that it stands in.
+function section(    i, inside)
+{
+	sections = sections ".SH " toupper(heading) "\n"
+	for (i = 1; i <= block_lines; i++) {
+		if (block[i] ~ /^\t/ && !inside)
+			sections = sections ".nf\n.ta T 8n\n"
+		else if (block[i] !~ /^\t/ && inside)
+			sections = sections ".fi\n"
+		inside = block[i] ~ /^\t/
+		sections = sections (block[i] == "" ? ".PP" : roff(block[i])) "\n"
+	}
+}
+
+function block_of_constant(    i)
+{
+	constant[++constants] = $2
+	for (i = 1; i <= block_lines; i++)
+		meaning[constants] = meaning[constants] (i > 1 ? " " : "") block[i]
+}
+
+/^\/\* ---- .* -+ \*\/$/ { heading = $0; gsub(/^\/\* ---- | -+ \*\/$/, "", heading) }
+/^\/\*$/ { in_block = 1; block_lines = 0; next }
+in_block {
+	if (/\*\/$/) {
+		in_block = 0
+		block_done = 1
+	} else
+		block[++block_lines] = bare($0)
+	next
+}
+block_done {
+	block_done = 0
+	if (/^#define /)
+		block_of_constant()
+	else
+		section()
 }
 
 /^\/\*\*/ { commented = 1; lines = 0; declaration = "" }

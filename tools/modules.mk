@@ -44,7 +44,9 @@ dkms-source:
 	cp -R Kbuild VERSION dkms.conf kmod uapi $(DKMS_SRC)/
 	cp LICENSES/GPL-2.0-only.txt LICENSES/Linux-syscall-note.txt $(DKMS_SRC)/LICENSES/
 
+# dkms adds no version twice: one that is there goes first, so that this also installs a changed source anew.
 dkms-install: dkms-source
+	$(if $(DESTDIR),,! $(DKMS) status $(DKMS_CALL) | grep -q . || $(DKMS) remove $(DKMS_CALL) --all)
 	$(if $(DESTDIR),,$(DKMS) add $(DKMS_CALL))
 	$(if $(DESTDIR),,$(DKMS) install $(DKMS_CALL) -k $(KVER))
 

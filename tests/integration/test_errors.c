@@ -22,6 +22,7 @@ static void test_open(void **state)
 	check_eq(shmipc_open(&ep, 1), -EINVAL);
 	check(strlen(shmipc_last_error()) > 0);
 	ep = ep_open();
+	check_eq(strlen(shmipc_last_error()), 0);
 	check(!strcmp(shmipc_provider(ep), pair_is_kernel() ? "kernel" : "embedded"));
 	check(strlen(shmipc_version()) >= 5);
 	shmipc_close(ep);
@@ -60,6 +61,41 @@ static void test_names(void **state)
 	shmipc_listener_close(listener);
 	snprintf(own, sizeof(own), "u%u/test.%d", geteuid() + 1, getpid());
 	check_eq(shmipc_listen(ep, own, NULL, &listener), -EACCES);
+	shmipc_close(ep);
+}
+
+static void *connects(void *name)
+{
+	struct shmipc_endpoint *ep = ep_open();
+	struct shmipc_session *session;
+
+	check_eq(shmipc_connect(ep, name, NULL, &session, LIMIT), 0);
+	check_eq(strlen(shmipc_last_error()), 0);
+	shmipc_close(ep);
+	return NULL;
+}
+
+/* What once failed is not said of a later failure that has nothing to say. */
+static void test_last_error(void **state)
+{
+	struct shmipc_endpoint *ep = ep_open();
+	struct shmipc_listener *listener, *second;
+	struct shmipc_session *session;
+	pthread_t thread;
+	char name[64];
+
+	(void)state;
+	pair_unique(name);
+	check_eq(shmipc_connect(ep, name, NULL, &session, MS), -ENOENT);
+	check(strstr(shmipc_last_error(), name) != NULL);
+	check_eq(shmipc_listen(ep, name, NULL, &listener), 0);
+	check_eq(strlen(shmipc_last_error()), 0);
+	check_eq(shmipc_listen(ep, name, NULL, &second), -EADDRINUSE);
+	check(strlen(shmipc_last_error()) > 0);
+	check_eq(pthread_create(&thread, NULL, connects, name), 0);
+	check_eq(shmipc_accept(listener, &session, LIMIT), 0);
+	check_eq(strlen(shmipc_last_error()), 0);
+	check_eq(pthread_join(thread, NULL), 0);
 	shmipc_close(ep);
 }
 
@@ -299,7 +335,8 @@ static void test_backlog(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		pair_test(test_open), pair_test(test_names), pair_test(test_options),
+		pair_test(test_open), pair_test(test_names), pair_test(test_last_error),
+		pair_test(test_options),
 		pair_test(test_in_use), pair_test(test_mode), pair_test(test_expect_uid),
 		pair_test(test_refused), pair_test(test_backlog),
 	};

@@ -27,8 +27,10 @@ if [[ $flavour == debug ]]; then
 	guest_env=(SHMIPC_TEST_SLOW=1 SHMIPC_GUEST_LEAKS=1)
 fi
 # The newest kernel's CPUs run in turn (run.sh), so that two requests meet only where one is preempted.
-if [[ $flavour == newest && ${SHMIPC_TEST_SCALE-} != long ]]; then
-	guest_env=(SHMIPC_RACE_ROUNDS=50)
+if [[ $flavour == newest ]]; then
+	rounds=50
+	[[ ${SHMIPC_TEST_SCALE-} != long ]] || rounds=200
+	guest_env=("SHMIPC_RACE_ROUNDS=$rounds")
 fi
 passed=0 failed=0 skipped=0
 tmp=$(mktemp -d)

@@ -8,11 +8,12 @@
  *
  * Conventions
  *   Results	0 or a count on success, a negative errno value on failure. shmipc_strerror()
- *		says what a value means, shmipc_last_error() what went wrong just now, and what
- *		to do about it.
+ *		says what a value means, shmipc_last_error() what a call that sets something up
+ *		stumbled over, and what to do about it.
  *   Timeouts	int64_t nanoseconds; 0 never blocks (-EAGAIN), SHMIPC_FOREVER waits for ever.
  *		A timeout that passes is -ETIMEDOUT. Signals don't end a wait. A call without a
- *		timeout never waits for a peer.
+ *		timeout never waits for a peer, but for shmipc_yield(), which waits for its
+ *		successor.
  *   Lengths	bytes.
  *   Threads	Different objects may be used by different threads at once. A stream may be
  *		read by one thread while another writes it. Nobody may use an object while
@@ -50,8 +51,8 @@ struct shmipc_session;
 struct shmipc_stream;
 struct shmipc_buf;
 
-#define SHMIPC_FOREVER		((int64_t)-1)
-#define SHMIPC_SPANS_MAX	8
+#define SHMIPC_FOREVER		((int64_t)-1)	/* a timeout that never passes */
+#define SHMIPC_SPANS_MAX	8	/* of one struct shmipc_message */
 
 /* ---- endpoint ----------------------------------------------------------- */
 
@@ -60,9 +61,10 @@ struct shmipc_buf;
  * @ep: filled in; the caller closes it with shmipc_close()
  * @flags: 0
  *
- * Uses the kernel provider when /dev/shmipc can be opened, else the embedded one;
+ * Uses the kernel provider, or the embedded one where there is no /dev/shmipc or no right to open it;
  * SHMIPC_PROVIDER=kernel or =embedded in the environment forces one. SHMIPC_LOG=level[:file]
- * (error, warn, info, debug) makes the library talk.
+ * (error, warn, info, debug) makes the library talk: without it nothing is logged. A set-uid program, or
+ * one that has capabilities of its file's, heeds neither.
  *
  * Return: 0; -ENODEV the kernel provider was forced and there is no module; -EACCES it was forced
  * and there is no right to open the device; -EPROTONOSUPPORT the module's ABI is too old or too
@@ -193,19 +195,21 @@ int shmipc_get_stats(struct shmipc_endpoint *ep, struct shmipc_stats *stats, siz
  * struct shmipc_options - for shmipc_listen() and shmipc_connect()
  *
  * Zero in any field but @size means the default. A session gets the smaller of both
- * sides' @max_streams.
+ * sides' @max_streams; each side's memory is that of its own.
  *
  * @size: sizeof(struct shmipc_options)
  * @flags: SHMIPC_EXPECT_UID, SHMIPC_SEALED, SHMIPC_FRESH
  * @mode: listen: who may connect, permission bits as a file's (write); default 0600
- * @backlog: listen: connections that may wait; default 64
+ * @backlog: listen: connections that may wait; default 64, up to 4096
  * @max_per_uid: listen: sessions that one uid may have; default 64
- * @max_streams: streams that a session carries at once; default 128, up to 16384
- * @window: bytes that a stream may have sent and not seen returned; default 1 MiB
+ * @max_streams: streams that a session carries at once, half of them of each side; default 128, 2 to
+ *	16384, an odd number is one less
+ * @window: bytes that a stream may have sent and not seen returned; default 1 MiB, 4096 to max_memory
  * @expect_uid: connect, with SHMIPC_EXPECT_UID: refuse a server of another uid
  * @max_memory: bytes of payload that this side of a session may have sent and not seen returned;
- *	default 16 MiB. A stream with nothing out may go beyond it by a message of up to its window,
- *	or, while less than this is out, of any length; what is rounded up comes on top
+ *	default 16 MiB, or 16 windows if one is larger than that. A stream with nothing out may go beyond
+ *	it by a message of up to its window, or, while less than this is out, of up to this; what is
+ *	rounded up comes on top
  * @orphan_ms: listen: when this process dies without shmipc_close(), its endpoint with this name
  *	and all sessions waits for so many milliseconds for a process of the same euid that calls
  *	shmipc_adopt() with the name; peers see nothing but a pause meanwhile. The largest of an
@@ -227,7 +231,7 @@ struct shmipc_options {
 	uint32_t reserved;
 };
 
-#define SHMIPC_EXPECT_UID	(1U << 0)
+#define SHMIPC_EXPECT_UID	(1U << 0)	/* connect: only to a server of expect_uid */
 /*
  * Nobody can map this side's memory writable again, not even a process of the same uid, which could
  * open an embedded segment anew through /proc. It gives up handover: a successor couldn't either, and
@@ -281,7 +285,7 @@ void shmipc_listener_set_user(struct shmipc_listener *listener, void *user);
  *
  * Return: 0; -EAGAIN nobody waits, -ETIMEDOUT; -EDQUOT, -ENOSPC, -ENOMEM memory for this side;
  * -EMFILE, -ENFILE no descriptor left; -EBADMSG the connector's segment is malformed (that
- * connection is dropped, call again); -ESTALE.
+ * connection is dropped, call again); -ENOENT embedded, and /proc is not mounted; -ESTALE.
  */
 int shmipc_accept(struct shmipc_listener *listener, struct shmipc_session **session,
 		  int64_t timeout_ns);
@@ -562,8 +566,7 @@ int shmipc_peek(struct shmipc_stream *stream, struct shmipc_message *message,
  *
  * Its spans may not be read any more. Any thread may do it, also while another reads the stream.
  *
- * Return: 0, also for one that was returned (its @nspans is 0); -EINVAL it is not held, or of
- * another stream.
+ * Return: 0, and its @nspans is 0; -EINVAL it is not held (any more), or of another stream.
  */
 int shmipc_return(struct shmipc_stream *stream, struct shmipc_message *message);
 
@@ -648,7 +651,7 @@ void shmipc_stream_close(struct shmipc_stream *stream);
  * @buf: filled in; the caller frees it with shmipc_buf_free()
  *
  * Return: 0; -EINVAL length; -EDQUOT, -ENOSPC this user's, the machine's cap on memory; -ENOMEM;
- * -EMFILE, -ENFILE no descriptor left; -ESTALE.
+ * -EMFILE, -ENFILE no descriptor left; -ENOENT embedded, and /proc is not mounted; -ESTALE.
  */
 int shmipc_buf_new(struct shmipc_endpoint *ep, size_t len, struct shmipc_buf **buf);
 
@@ -702,7 +705,8 @@ size_t shmipc_buf_size(const struct shmipc_buf *buf);
  *
  * Return: 0; -EINVAL length, flag, or a buffer of another endpoint; -EBUSY it is given, or a
  * reservation is out on the stream; -ESTALE the peer took it; -ENOSPC the session has as many
- * buffers as can be; -EAGAIN, -ETIMEDOUT, -EPIPE, -ECONNRESET, -ESHUTDOWN, -EBADMSG as
+ * buffers as can be, or (embedded) the peer has not taken those before: shmipc_last_error() says which;
+ * -EAGAIN, -ETIMEDOUT, -EPIPE, -ECONNRESET, -ESHUTDOWN, -EBADMSG as
  * shmipc_reserve(); -ENOMEM.
  */
 int shmipc_buf_send(struct shmipc_stream *stream, struct shmipc_buf *buf, size_t len,
@@ -788,7 +792,7 @@ int shmipc_buf_take(struct shmipc_stream *stream, struct shmipc_message *message
 
 /**
  * struct shmipc_offer_options - for shmipc_offer()
- * @size: sizeof(struct shmipc_offer_options)
+ * @size: sizeof(struct shmipc_offer_options), no other
  * @flags: SHMIPC_OFFER_BY_NAME
  * @timeout_ns: until a successor must have taken over, > 0, at most an hour. Then the offer is over
  * @state_max: bytes of state that shmipc_yield() may hand on, up to 1 MiB
@@ -802,8 +806,8 @@ struct shmipc_offer_options {
 
 /*
  * A process of the same euid may adopt, by any name that the endpoint listens on or by the fd.
- * Without, whoever has the fd may, and no other; with the embedded provider it must be of the same
- * euid as well.
+ * Without, whoever has the fd may; with the embedded provider it must be of the same euid as well.
+ * A listener with orphan_ms lets one of the same euid adopt by its name in any case.
  */
 #define SHMIPC_OFFER_BY_NAME	(1U << 0)
 
@@ -865,8 +869,8 @@ int shmipc_yield(struct shmipc_endpoint *ep, const void *state, size_t len);
 
 /**
  * shmipc_adopt - take an endpoint over
- * @name: a name that it listens on, of one offered with SHMIPC_OFFER_BY_NAME, or that a program
- *	which died left (orphan_ms); or NULL
+ * @name: a name that it listens on: of one offered with SHMIPC_OFFER_BY_NAME, or of a listener with
+ *	orphan_ms, whose program has offered it or died; or NULL
  * @fd: what shmipc_offer() gave, still the caller's; -1 with a name
  * @options: window, max_memory and max_streams of what its listeners accept from now on; or NULL.
  *	The rest of them stays as the old program had it, orphan_ms too
@@ -912,10 +916,10 @@ struct shmipc_adopted {
 	char name[64];
 };
 
-#define SHMIPC_ADOPTED_LISTENER	1
-#define SHMIPC_ADOPTED_SESSION	2
-#define SHMIPC_ADOPTED_STREAM	3
-#define SHMIPC_ADOPTED_BUFFER	4
+#define SHMIPC_ADOPTED_LISTENER	1	/* a struct shmipc_listener */
+#define SHMIPC_ADOPTED_SESSION	2	/* a struct shmipc_session */
+#define SHMIPC_ADOPTED_STREAM	3	/* a struct shmipc_stream, of the session before it */
+#define SHMIPC_ADOPTED_BUFFER	4	/* a struct shmipc_buf */
 
 /**
  * shmipc_adopted_next - what did shmipc_adopt() take over?
@@ -952,8 +956,10 @@ const char *shmipc_strerror(int error);
 /**
  * shmipc_last_error - a sentence about this thread's last failure, with the next step to take
  *
- * Of open, listen, connect, accept and requests for memory; "" if there was none. Valid until
- * the next call.
+ * Of shmipc_open(), _listen(), _connect(), _accept(), _adopt(), and what they need; of new streams and
+ * buffers, of shmipc_reserve() and of offers. Others leave what was there, so ask after a failure
+ * of one of these. "" if there was none, or one of the five has succeeded since. Valid until the
+ * thread's next call.
  */
 const char *shmipc_last_error(void);
 
