@@ -39,17 +39,18 @@ static struct buf_slot *find_slot(struct tx *tx)
 /*
  * What no frame of the session has named yet; stored before one does, for a successor. Where a grant
  * can't be ended each slot is used once, in their order, which makes its serial: the same one also
- * with a successor.
+ * with a successor, to which the largest says how many slots are used up.
  */
 static uint32_t next_serial(struct shmipc_session *s, uint32_t at)
 {
 	struct segment_header *header = s->tx.segments[0].addr;
-	uint32_t serial = load_relaxed(&header->buf_serial) + 1;
+	uint32_t last = load_relaxed(&header->buf_serial), serial = last + 1;
 
 	serial += !serial;
 	if (!s->ep->pv->ops->segment_revoke)
 		serial = at + 1;
-	store_relaxed(&header->buf_serial, serial);
+	if (s->ep->pv->ops->segment_revoke || serial > last)
+		store_relaxed(&header->buf_serial, serial);
 	return serial;
 }
 
@@ -568,11 +569,12 @@ int shmipc_buf_freeze(struct shmipc_buf *buf)
 	return err;
 }
 
-/* The message is the caller's and no other's: 0, and the node. rx.lock held. */
-static int given_node(struct shmipc_stream *st, const struct shmipc_message *message,
+/* The message is the caller's and no other's: 0, and the node. No frame may name it from now on. rx.lock held. */
+static int begin_take(struct shmipc_stream *st, const struct shmipc_message *message,
 		      struct rx_node **node)
 {
 	struct rx *rx = &st->session->rx;
+	struct rx_buf *buf;
 
 	if (message->nspans != 1)
 		return -EINVAL;
@@ -580,23 +582,27 @@ static int given_node(struct shmipc_stream *st, const struct shmipc_message *mes
 	if (!(*node)->leased || (*node)->stream != st || !(*node)->slot ||
 	    !((*node)->flags & FRAME_F_GIVEN))
 		return -EINVAL;
-	return rx->bufs[(*node)->slot - BUF_SLOT_FIRST].nodes == 1 ? 0 : -EBUSY;
+	buf = &rx->bufs[(*node)->slot - BUF_SLOT_FIRST];
+	buf->taking = buf->nodes == 1;
+	return buf->taking ? 0 : -EBUSY;
 }
 
-/* It is taken, or not there any more: its mapping is the session's no longer. */
-static void return_taken(struct shmipc_stream *st, struct rx_node *node,
-			 struct shmipc_message *message, bool taken)
+/* It is @taken, or not there any more: its mapping is the session's no longer. Else all is as it was. */
+static void end_take(struct shmipc_stream *st, struct rx_node *node, struct shmipc_message *message,
+		     bool taken)
 {
 	struct shmipc_session *s = st->session;
-	bool ring;
+	bool ring = false;
 
 	lock(&s->rx.lock);
-	s->rx.mappings[node->slot] = (struct pv_mapping){ 0 };
-	if (taken)
+	s->rx.bufs[node->slot - BUF_SLOT_FIRST].taking = false;
+	if (taken) {
+		s->rx.mappings[node->slot] = (struct pv_mapping){ 0 };
 		node->flags &= ~FRAME_F_GIVEN;
-	node->leased = false;
-	message->nspans = 0;
-	ring = rx_return(s, node);
+		node->leased = false;
+		message->nspans = 0;
+		ring = rx_return(s, node);
+	}
 	unlock(&s->rx.lock);
 	if (ring)
 		session_ring(s, BELL_SPACE);
@@ -621,17 +627,17 @@ int shmipc_buf_take(struct shmipc_stream *st, struct shmipc_message *message,
 	if (!buf)
 		return -ENOMEM;
 	lock(&s->rx.lock);
-	err = given_node(st, message, &node);
+	err = begin_take(st, message, &node);
 	if (!err)
 		mapping = s->rx.mappings[node->slot];
 	unlock(&s->rx.lock);
 	/* As long as the message is held nobody else touches its slot. */
-	if (!err)
+	if (!err) {
 		err = pv->ops->segment_take(pv, s->handle, node->slot, &mapping, &buf->segment);
-	else if (err == -EINVAL)
+		end_take(st, node, message, !err || err == -ESTALE);
+	} else if (err == -EINVAL) {
 		error_set(err, "only a message that was given, whole and not returned, can be taken");
-	if (!err || err == -ESTALE)
-		return_taken(st, node, message, true);
+	}
 	if (err) {
 		free(buf);
 		return err;

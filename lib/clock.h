@@ -24,6 +24,14 @@ static inline int64_t coarse_ns(void)
 	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
 }
 
+/* When @timeout_ns > 0 have passed; far away for what would be after the end of time. */
+static inline int64_t deadline_after(int64_t timeout_ns)
+{
+	int64_t now = now_ns();
+
+	return timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns;
+}
+
 /* What is left of a call's timeout that may wait several times. */
 struct budget {
 	int64_t timeout, deadline;
@@ -31,7 +39,7 @@ struct budget {
 
 static inline struct budget budget_start(int64_t timeout_ns)
 {
-	struct budget b = { timeout_ns, timeout_ns > 0 ? now_ns() + timeout_ns : 0 };
+	struct budget b = { timeout_ns, timeout_ns > 0 ? deadline_after(timeout_ns) : 0 };
 
 	return b;
 }

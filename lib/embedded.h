@@ -29,6 +29,7 @@
 #include <stdatomic.h>
 #include <sys/socket.h>
 
+#include "clock.h"
 #include "embedded_link.h"
 #include "embedded_name.h"
 #include "list.h"
@@ -198,7 +199,6 @@ void object_raise_locked(struct embedded *e, struct object *object, uint32_t cau
 int watch_add(struct embedded *e, int fd, uint32_t handle, enum watch what);
 /* By hand: closing a descriptor that the peer or a child shares leaves it in the epoll. */
 void watch_del(struct embedded *e, int fd);
-int64_t now_ns(void);
 
 /* embedded_segment.c */
 int embedded_segment_create(struct provider *pv, size_t len, bool sealed,

@@ -89,7 +89,7 @@ int embedded_adopt(struct provider *by, const char *name, int fd, struct provide
 
 int embedded_pause(struct provider *pv, int64_t timeout_ns)
 {
-	int64_t until = timeout_ns < 0 ? INT64_MAX : now_ns() + timeout_ns;
+	int64_t until = timeout_ns < 0 ? INT64_MAX : deadline_after(timeout_ns);
 	int fds[MOVE_FDS];
 	struct move move;
 	int err = move_receive(embedded(pv)->predecessor.fd, &move, fds, until);

@@ -136,7 +136,7 @@ static int hear_answer(struct session *session)
 
 static int wait_answer(struct session *session, int64_t timeout_ns)
 {
-	int64_t deadline = timeout_ns < 0 ? 0 : now_ns() + timeout_ns;
+	int64_t deadline = timeout_ns < 0 ? 0 : deadline_after(timeout_ns);
 	struct pollfd fds[2] = {
 		{ .fd = session->link.fd, .events = POLLIN },
 		{ .fd = session->pidfd, .events = POLLIN },	/* -1 is skipped */

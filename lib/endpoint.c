@@ -26,7 +26,6 @@ uint32_t tsan_fence_word;
  * would not do: the first process of a PID namespace can fork the first of another.
  */
 uint32_t *process_word;
-static struct lock process_lock;
 
 static uint32_t *map_word(void)
 {
@@ -52,22 +51,39 @@ static int random_mark(uint32_t *mark)
 	return 0;
 }
 
+/* The page, made by whoever is first. NULL: no memory. */
+static uint32_t *get_word(void)
+{
+	uint32_t *word = __atomic_load_n(&process_word, __ATOMIC_ACQUIRE), *mine;
+
+	if (word)
+		return word;
+	mine = map_word();
+	if (!mine || __atomic_compare_exchange_n(&process_word, &word, mine, false,
+						 __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return mine;
+	munmap(mine, sysconf(_SC_PAGESIZE));
+	return word;
+}
+
+/* Without a lock, which a fork could copy while another thread holds it. */
 static int process_mark(uint32_t *mark)
 {
-	uint32_t *word;
-	int err = 0;
+	uint32_t *word = get_word(), mine;
+	int err;
 
-	lock(&process_lock);
-	word = process_word ? process_word : map_word();
-	process_word = word;
 	if (!word)
-		err = -ENOMEM;
-	else if (!*word)
-		err = random_mark(word);
-	if (!err)
-		*mark = *word;
-	unlock(&process_lock);
-	return err;
+		return -ENOMEM;
+	*mark = load_relaxed(word);
+	if (*mark)
+		return 0;
+	err = random_mark(&mine);
+	if (err)
+		return err;
+	/* Of two threads the first one's counts. */
+	if (__atomic_compare_exchange_n(word, mark, mine, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		*mark = mine;
+	return 0;
 }
 
 /* ---- opening and closing ------------------------------------------------ */

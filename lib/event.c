@@ -214,9 +214,8 @@ static int wait_events(struct shmipc_endpoint *ep, struct shmipc_event *events, 
 		if (n)
 			return n;
 		if (timeout_ns > 0) {
-			left = now_ns();
-			deadline = deadline ? deadline : left + timeout_ns;
-			left = deadline - left;
+			deadline = deadline ? deadline : deadline_after(timeout_ns);
+			left = deadline - now_ns();
 			if (left <= 0)
 				return 0;
 		}

@@ -17,14 +17,6 @@
 #define TABLE_MAX	0xffffU		/* what the low half of a handle can name */
 #define BATCH		64		/* events taken off the epoll at once */
 
-int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* ---- the table ------------------------------------------------------------- */
 
 static int grow_table(struct embedded *e)

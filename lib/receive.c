@@ -205,19 +205,21 @@ again:
 	node = st->head;
 	n = node->length - node->taken < len ? node->length - node->taken : len;
 	if (n > INLINE_MAX) {
-		/* The frame stays at the head: one thread reads a stream. */
+		/* The frame stays at the head: one thread reads a stream. Leased: see drop_node(). */
+		node->leased = true;
 		unlock(&s->rx.lock);
 		memcpy(buf, node->data + node->taken, n);
 		lock(&s->rx.lock);
+		node->leased = false;
 	} else {
 		memcpy(buf, node->data + node->taken, n);
 	}
-	/*
-	 * A RESET or a cut during the copy returned the frame: the peer may have written into it
-	 * since.
-	 */
+	/* A RESET during the copy dropped the frame. */
 	if (st->head != node) {
+		ring = rx_return(s, node);
 		unlock(&s->rx.lock);
+		if (ring)
+			session_ring(s, BELL_SPACE);
 		goto again;
 	}
 	node->taken += n;

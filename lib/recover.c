@@ -275,12 +275,18 @@ static void settle_own(struct shmipc_session *s)
 
 	for (uint32_t i = 0; i < s->recovered->nr_stale; i++)
 		store_relaxed(&tx->live_table[s->recovered->stale[i]].seq, 0);
-	for (uint32_t slot = 0; s->recovered->crashed && slot < s->nr_streams; slot++) {
+	for (uint32_t slot = 0; slot < s->nr_streams; slot++) {
 		struct stream_record *record = &tx->records[slot];
+		struct shmipc_stream *st = s->streams[slot];
 
-		if (s->streams[slot] && s->streams[slot]->visible)
+		if (!st)
+			continue;
+		if (s->recovered->crashed && st->visible)
 			store_relaxed(&record->holder,
 				      RECORD_CHANGE(RECORD_HELD, record->consumed));
+		/* The last frame of all tells what its record lacks, as long as it is the last. */
+		if (record->sent != st->tx_position)
+			store_relaxed(&record->sent, st->tx_position);
 	}
 	list_for_each_safe(pos, n, &tx->owing) {
 		struct shmipc_stream *st = container_of(pos, struct shmipc_stream, owing);

@@ -130,6 +130,8 @@ static int find_buffer(struct shmipc_session *s, const struct frame *frame, stru
 		return bad(s, frame, "a buffer without a serial, or a part of one");
 	map = &rx->mappings[frame->block.slot];
 	buf = rx_buf(rx, frame->block.slot);
+	if (buf->taking)
+		return bad(s, frame, "a buffer that was given");
 	/* A predecessor's mapping: its frames tell what it is of, for none is out of another. */
 	if (map->addr && !buf->serial)
 		buf->serial = frame->block.serial;
@@ -210,7 +212,8 @@ static void enqueue(struct shmipc_stream *st, struct rx_node *node)
 
 /*
  * Returns a frame that the application did not take. What a successor has to know of it is stored
- * before: how far the stream has come, and how it ended.
+ * before: how far the stream has come, and how it ended. One that shmipc_read() is copying out of right
+ * now is returned by that: until then its memory has to stay.
  */
 static bool drop_node(struct shmipc_session *s, struct shmipc_stream *st, struct rx_node *node,
 		      uint32_t code)
@@ -223,7 +226,7 @@ static bool drop_node(struct shmipc_session *s, struct shmipc_stream *st, struct
 		store_relaxed(&record->consumed, end);
 	if (node->kind == FRAME_FIN || node->kind == FRAME_RESET)
 		store_relaxed(&record->end, RECORD_END(node->kind, code));
-	return rx_return(s, node);
+	return !node->leased && rx_return(s, node);
 }
 
 /* Returns what is queued and was not taken. True: ring the peer. */
@@ -437,8 +440,9 @@ static int drain_locked(struct shmipc_session *s, unsigned int budget, bool *rin
 }
 
 /*
- * True: another thread mapped it since. Else the slot is empty; @old is what was in it: a buffer
- * that is not used any more.
+ * True: another thread mapped it since, or even another buffer, which is in use: the frame that wanted this
+ * one is gone, or is looked at again. Else the slot is empty; @old is what was in it: a buffer that is
+ * not used any more.
  */
 static bool is_mapped(struct shmipc_session *s, uint32_t slot, uint32_t serial,
 		      struct pv_mapping *old)
@@ -448,7 +452,8 @@ static bool is_mapped(struct shmipc_session *s, uint32_t slot, uint32_t serial,
 
 	lock(&rx->lock);
 	*old = rx->mappings[slot];
-	mapped = old->addr && (slot < BUF_SLOT_FIRST || rx_buf(rx, slot)->serial == serial);
+	mapped = old->addr && (slot < BUF_SLOT_FIRST || rx_buf(rx, slot)->serial == serial ||
+			       rx_buf(rx, slot)->nodes);
 	if (!mapped)
 		rx->mappings[slot] = (struct pv_mapping){ 0 };
 	unlock(&rx->lock);

@@ -437,11 +437,12 @@ void session_destroy(struct shmipc_session *s)
 {
 	struct provider *pv = s->ep->pv;
 
+	/* First: who waits for a buffer looks at the streams and the segments of sessions that have it. */
+	buf_forget_session(s);
 	unlink_session(s);
 	if (s->handle)
 		pv->ops->drop(pv, s->handle, 0);
 	rx_destroy(s);
-	buf_forget_session(s);
 	for (uint32_t i = 0; i < s->tx.nr_segments; i++)
 		if (s->tx.segments[i].addr)
 			pv->ops->segment_destroy(pv, &s->tx.segments[i]);

@@ -98,6 +98,7 @@ struct rx_node {
 struct rx_buf {
 	uint32_t serial;
 	uint32_t nodes;			/* frames that name it and are not returned */
+	bool taking;			/* shmipc_buf_take() is about to make it this side's */
 };
 
 struct rx {

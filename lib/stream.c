@@ -301,11 +301,12 @@ int shmipc_finish(struct shmipc_stream *st)
 	return 0;
 }
 
-/* Nobody is to be told, but for a successor. */
+/* Nobody is to be told, but for a successor; nor that, if the slot and its record are another stream's. */
 static void stream_reset_unheard(struct shmipc_stream *st)
 {
 	st->reset_sent = true;
-	tx_announce(st->session, st, FRAME_RESET, 0);
+	if (st->attached)
+		tx_announce(st->session, st, FRAME_RESET, 0);
 }
 
 /* Drops what was not read and what is reserved; sends RESET if the peer knows the stream. */
@@ -319,8 +320,8 @@ static void reset_locked(struct shmipc_stream *st, uint32_t code, bool *ring)
 	list_del(&st->blocked);
 	if (!st->reset_sent && !st->reset_received && !session_error(s)) {
 		st->send_reset_code = code;
-		if (st->opened || st->rx_position || st->fin_received ||
-		    (st->slot & 1) != s->role)
+		if (st->attached && (st->opened || st->rx_position || st->fin_received ||
+				     (st->slot & 1) != s->role))
 			tx_control(s, st, FRAME_RESET);
 		else
 			stream_reset_unheard(st);
@@ -341,6 +342,9 @@ int shmipc_reset(struct shmipc_stream *st, uint32_t code)
 	lock(&s->rx.lock);
 	reset_locked(st, code, &ring);
 	unlock(&s->rx.lock);
+	/* Another thread may read it or send on it. */
+	stream_post(st, 0);
+	endpoint_poke(s->ep, st);
 	if (ring)
 		session_ring(s, BELL_SPACE);
 	return shmipc_flush(st);

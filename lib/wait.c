@@ -447,7 +447,7 @@ void endpoint_flush(struct shmipc_endpoint *ep)
 
 int endpoint_wait(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns)
 {
-	uint64_t deadline = timeout_ns > 0 ? now_ns() + timeout_ns : 0;
+	uint64_t deadline = timeout_ns > 0 ? deadline_after(timeout_ns) : 0;
 	bool in_time = true, led = false;
 	int err;
 

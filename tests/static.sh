@@ -48,10 +48,10 @@ man_pages() {
 		grep -qE "^[a-z].*[ *]$s\(.*[;,]$" "$BUILD/man/$s.3" || { echo "no page: $s"; bad=1; }
 		grep -qxF ".BR $s (3)" "$BUILD/man/shmipc.7" || { echo "not in shmipc(7): $s"; bad=1; }
 	done
-	for s in $(awk '/^(#define |\t)SHMIPC_[A-Z_]+.*[^H]$/ { print $1 == "#define" ? $2 : $1 }' \
-		lib/include/shmipc/shmipc.h); do
+	while read -r s; do
 		grep -qxF ".B ${s%,}" "$BUILD/man/shmipc.7" || { echo "not explained in shmipc(7): $s"; bad=1; }
-	done
+	done < <(awk '/^(#define |\t)SHMIPC_[A-Z_]+.*[^H]$/ { print $1 == "#define" ? $2 : $1 }' \
+		lib/include/shmipc/shmipc.h)
 	for s in "$BUILD"/tools/*; do
 		[[ ! -x $s || -e docs/man/$(basename "$s").1 ]] || { echo "no page: $s"; bad=1; }
 	done

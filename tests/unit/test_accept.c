@@ -142,11 +142,36 @@ static void test_vain_wakes(void **state)
 	duo_close(&d);
 }
 
+/* ---- a timeout beyond the end of time ------------------------------------------------- */
+
+static void *patient_thread(void *arg)
+{
+	struct shmipc_session *s;
+	struct thread *t = arg;
+
+	t->result = shmipc_accept(woken, &s, INT64_MAX);
+	return NULL;
+}
+
+static void test_longest_timeout(void **state)
+{
+	struct shmipc_session *s;
+	struct thread server;
+	struct duo d;
+
+	(void)state;
+	listen_on(&d, "test.longest", &woken);
+	spawn_leader(&server, patient_thread, d.a_ep, NULL);
+	assert_int_equal(shmipc_connect(d.b_ep, name, NULL, &s, INT64_MAX), 0);
+	join(&server, 0);
+	duo_close(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_peer_without_segment), cmocka_unit_test(test_accept_again),
-		cmocka_unit_test(test_vain_wakes),
+		cmocka_unit_test(test_vain_wakes), cmocka_unit_test(test_longest_timeout),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

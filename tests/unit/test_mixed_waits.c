@@ -36,6 +36,44 @@ static void test_close_beside_wait(void **state)
 	duo_close(&d);
 }
 
+/* ---- a stream that another thread resets ----------------------------------------------- */
+
+static void *send_thread(void *arg)
+{
+	struct thread *t = arg;
+	int64_t begun = now();
+
+	t->result = shmipc_write(t->st, "x", 1, 0, IN_TIME);
+	t->took = now() - begun;
+	return NULL;
+}
+
+static void test_reset_beside_wait(void **state)
+{
+	struct shmipc_stream *a, *b, *a2, *b2, *a3, *b3;
+	struct thread reader, follower;
+	static char full[65536];
+	struct shmipc_options options = { .size = sizeof(options), .window = sizeof(full) };
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, &options);
+	duo_stream(&d, &b, &a);
+	duo_stream(&d, &b2, &a2);
+	duo_stream(&d, &b3, &a3);
+	spawn_leader(&reader, read_thread, d.a_ep, a);
+	assert_int_equal(shmipc_write(a2, full, sizeof(full), 0, 0), sizeof(full));
+	spawn_follower(&follower, send_thread, d.a_ep, a2);
+	assert_int_equal(shmipc_reset(a2, 1), 0);
+	join(&follower, -ECONNRESET);
+	spawn_follower(&follower, read_thread, d.a_ep, a3);
+	assert_int_equal(shmipc_reset(a3, 1), 0);
+	join(&follower, -ECONNRESET);
+	assert_int_equal(shmipc_reset(a, 1), 0);
+	join(&reader, -ECONNRESET);
+	duo_close(&d);
+}
+
 /* ---- shmipc_wait() follows ------------------------------------------------------------ */
 
 /* A blocked reader leads; what it takes off the ring for others is the event loop's news. */
@@ -268,7 +306,8 @@ static void test_refusal_is_rung(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_close_beside_wait), cmocka_unit_test(test_wait_follows),
+		cmocka_unit_test(test_close_beside_wait), cmocka_unit_test(test_reset_beside_wait),
+		cmocka_unit_test(test_wait_follows),
 		cmocka_unit_test(test_early_stream), cmocka_unit_test(test_early_end),
 		cmocka_unit_test(test_resumed), cmocka_unit_test(test_failed_elsewhere),
 		cmocka_unit_test(test_room_from_elsewhere),

@@ -90,6 +90,47 @@ static void test_redelivered(void **state)
 	duo_close(&d);
 }
 
+/*
+ * It died after the frame was published, and before its stream's record counted it. Its successor knows
+ * by the frame, and goes on with another; the next one can't know by that any more.
+ */
+static void test_counted_late(void **state)
+{
+	struct shmipc_stream *a, *b, *a2, *b2;
+	struct duo d;
+
+	(void)state;
+	for (int finishes = 0; finishes < 2; finishes++) {
+		struct stream_record *record;
+		uint16_t other;
+		uint64_t before;
+
+		duo_open(&d, &small);
+		duo_stream(&d, &b, &a);
+		duo_stream(&d, &b2, &a2);
+		other = b2->slot;
+		record = &d.b->tx.records[b->slot];
+		before = record->sent;
+		send_text(b, "last", 0);
+		store_relaxed(&record->sent, before);
+		b = renew(&d.b, b, true);
+		b2 = d.b->streams[other];
+		if (finishes)
+			assert_int_equal(shmipc_finish(b), 0);
+		else
+			send_text(b2, "other", 0);
+		b = renew(&d.b, b, finishes);
+		if (!finishes)
+			send_text(b, "next", 0);
+		expect(a, "last", 1, 0);
+		if (finishes)
+			assert_int_equal(read_one(a), 0);
+		else
+			expect(a, "next", 5, 0);
+		duo_close(&d);
+	}
+}
+
 /* A buffer that is out stays where it is, whichever side goes. */
 static void test_buffer(void **state)
 {
@@ -671,7 +712,7 @@ static void test_overlap(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_goes_on), cmocka_unit_test(test_buffer),
+		cmocka_unit_test(test_goes_on), cmocka_unit_test(test_counted_late), cmocka_unit_test(test_buffer),
 		cmocka_unit_test(test_redelivered),
 		cmocka_unit_test(test_handed_over), cmocka_unit_test(test_half_read),
 		cmocka_unit_test(test_reserved), cmocka_unit_test(test_finished),

@@ -257,6 +257,35 @@ static void test_old_handle(void **state)
 	duo_close(&d);
 }
 
+/* What is done with an old handle is not said of the stream that has its slot by now. */
+static void test_old_handle_is_reset(void **state)
+{
+	struct shmipc_options few = { .size = sizeof(few), .max_streams = 2 };
+	struct shmipc_stream *a, *b, *a2, *b2;
+	struct duo d;
+	char c;
+
+	(void)state;
+	duo_open(&d, &few);
+	duo_stream(&d, &b, &a);
+	assert_int_equal(shmipc_finish(b), 0);
+	assert_int_equal(shmipc_finish(a), 0);
+	assert_int_equal(shmipc_read(a, &c, 1, LIMIT), 0);
+	assert_int_equal(shmipc_read(b, &c, 1, LIMIT), 0);
+	shmipc_stream_close(b);
+	duo_stream(&d, &b2, &a2);
+	assert_int_equal(a2->slot, a->slot);
+	assert_false(a->attached);
+	assert_int_equal(shmipc_reset(a, 7), 0);
+	assert_int_equal(RECORD_STATE(record(a2)->change), RECORD_OPEN);
+	assert_int_equal(record(a2)->code, 0);
+	shmipc_stream_close(a);
+	assert_int_equal(RECORD_STATE(record(a2)->change), RECORD_OPEN);
+	duo_send(b2, a2, 100);
+	duo_send(a2, b2, 100);
+	duo_close(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -265,6 +294,7 @@ int main(void)
 		cmocka_unit_test(test_churn),
 		cmocka_unit_test(test_generations_wrap),
 		cmocka_unit_test(test_no_reuse_while_held), cmocka_unit_test(test_old_handle),
+		cmocka_unit_test(test_old_handle_is_reset),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
