@@ -63,6 +63,7 @@
 
 /* Descriptors kept of what a peer of another user granted, a session. */
 #define KEPT_FOREIGN	16
+#define KEPT_SHARE	4	/* and of all that this process may have, a uid so great a part */
 
 enum object_kind { OBJECT_SEGMENT = 1, OBJECT_LISTENER, OBJECT_SESSION, OBJECT_OFFER };
 
@@ -105,6 +106,7 @@ struct grant {
 	uint32_t slot;
 	int fd;				/* -1: not kept */
 	struct pv_mapping mapping;
+	bool ahead;			/* counts in session.nr_ahead */
 };
 
 /* Of a segment to a peer. */
@@ -137,6 +139,7 @@ struct session {
 	int64_t since;			/* when it was connected (invariant) */
 	struct grant *grants;		/* received and not asked for yet */
 	unsigned int nr_grants, max_grants;
+	unsigned int nr_ahead;		/* of them, those that nobody has asked for when they came */
 	struct grant *taken;		/* those that were */
 	unsigned int nr_taken, max_taken;
 	struct given *given;
@@ -228,7 +231,7 @@ int session_add_locked(struct embedded *e, struct session *session);
 int session_watch(struct embedded *e, struct session *session);
 void session_unwatch(struct embedded *e, struct session *session);
 /* Maps what was granted, for segment_map() to find. Takes over @fd unless it fails. */
-int session_grant(struct session *session, uint32_t slot, int fd, size_t max);
+int session_grant(const struct embedded *e, struct session *session, uint32_t slot, int fd, size_t max);
 /* MOVED came: from now on the peer is the process of @pidfd, which is taken over unless it fails. */
 int session_moved(struct session *session, int pidfd);
 /*
@@ -248,8 +251,8 @@ void session_forget(struct session *session);
 void session_pump_locked(struct embedded *e, struct session *session, bool outside, int want);
 void session_died_locked(struct embedded *e, struct session *session);
 void session_rang_locked(struct embedded *e, struct session *session);
-int session_take_hello(struct session *session, const struct link_message *message,
-		       const int fds[LINK_FDS]);
+int session_take_hello(const struct embedded *e, struct session *session,
+		       const struct link_message *message, const int fds[LINK_FDS]);
 
 /* embedded_bind.c */
 int embedded_bind(struct provider *pv, const struct pv_bind *bind, uint32_t *listener);

@@ -257,7 +257,7 @@ static int take_grant(struct embedded *e, const struct move *move, int fds[MOVE_
 		return segment_given(s, container_of(segment, struct segment, object),
 				     move->grant.slot);
 	}
-	err = session_grant(s, move->grant.slot, fds[0], SESSION_BYTES_MAX);
+	err = session_grant(e, s, move->grant.slot, fds[0], SESSION_BYTES_MAX);
 	if (!err)
 		fds[0] = -1;
 	return err;
@@ -400,6 +400,31 @@ int embedded_list(struct provider *pv, uint32_t session, struct pv_list *list)
 	return object ? list_grants(container_of(object, struct session, object), list) : -ENOENT;
 }
 
+/*
+ * Read-only until COMMIT, and yet of a descriptor that may write: so that what makes it writable after
+ * that can't fail for want of a descriptor, or of a right that only its former uid had.
+ */
+static int view_own(const struct segment *s, struct pv_mapping *mapping)
+{
+	char path[32];
+	void *addr;
+	int fd, err = 0;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", s->fd);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	addr = mmap(NULL, s->len, PROT_READ, MAP_SHARED, fd, 0);
+	if (addr == MAP_FAILED || madvise(addr, s->len, MADV_DONTFORK))
+		err = -errno;
+	close(fd);
+	if (!err)
+		*mapping = (struct pv_mapping){ addr, s->len };
+	else if (addr != MAP_FAILED)
+		munmap(addr, s->len);
+	return err;
+}
+
 int embedded_view(struct provider *pv, uint64_t offset, size_t len,
 			 struct pv_mapping *mapping)
 {
@@ -412,7 +437,7 @@ int embedded_view(struct provider *pv, uint64_t offset, size_t len,
 	s = segment_get(embedded(pv), handle);
 	if (!s)
 		return -EINVAL;
-	err = segment_map(s->fd, len, mapping);
+	err = s->len > len ? -EBADMSG : view_own(s, mapping);
 	object_put(&s->object);
 	return err;
 }
@@ -506,23 +531,15 @@ int embedded_commit(struct provider *pv)
 int embedded_own(struct provider *pv, const struct pv_segment *segment, uint64_t offset)
 {
 	struct segment *s = segment_get(embedded(pv), segment->handle);
-	char path[32];
-	void *addr;
-	int fd, err = 0;
+	int err = 0;
 
 	(void)offset;
 	if (!s)
 		return -ENOENT;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", s->fd);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	addr = fd < 0 ? MAP_FAILED : mmap(segment->addr, segment->len, PROT_READ | PROT_WRITE,
-					  MAP_SHARED | MAP_FIXED, fd, 0);
-	if (addr == MAP_FAILED || madvise(addr, segment->len, MADV_DONTFORK))
+	if (mprotect(segment->addr, segment->len, PROT_READ | PROT_WRITE))
 		err = -errno;
 	else
-		s->addr = addr;
-	if (fd >= 0)
-		close(fd);
+		s->addr = segment->addr;
 	object_put(&s->object);
 	return err;
 }

@@ -107,7 +107,7 @@ static int refusal(uint32_t value)
 }
 
 /* Returns 1 when nothing came yet; else the verdict: 0 for WELCOME, -EAGAIN for a full backlog. */
-static int hear_answer(struct session *session)
+static int hear_answer(const struct embedded *e, struct session *session)
 {
 	struct link_message message = { 0 };
 	struct ucred who;
@@ -119,7 +119,7 @@ static int hear_answer(struct session *session)
 	if (ret < 0)
 		return ret == -EAGAIN ? 1 : ret;
 	if (message.type == LINK_WELCOME)
-		return session_take_hello(session, &message, fds);
+		return session_take_hello(e, session, &message, fds);
 	/* Who listened has a successor, which will answer, and tells how often it was handed over then. */
 	ret = -EBADMSG;
 	if (message.type == LINK_MOVED)
@@ -128,13 +128,11 @@ static int hear_answer(struct session *session)
 		ret = session_changed(session, &who, fds[0]);
 	if (!ret)
 		return 1;
-	for (int i = 0; i < LINK_FDS; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
+	link_close(fds, LINK_FDS);
 	return message.type == LINK_REFUSE ? refusal(message.value) : ret;
 }
 
-static int wait_answer(struct session *session, int64_t timeout_ns)
+static int wait_answer(const struct embedded *e, struct session *session, int64_t timeout_ns)
 {
 	int64_t deadline = timeout_ns < 0 ? 0 : deadline_after(timeout_ns);
 	struct pollfd fds[2] = {
@@ -147,7 +145,7 @@ static int wait_answer(struct session *session, int64_t timeout_ns)
 		struct timespec ts = { left / 1000000000, left % 1000000000 };
 		/* Seen before the last answer is taken, so that an answer before death counts. */
 		bool died = fds[1].revents;
-		int err = hear_answer(session);
+		int err = hear_answer(e, session);
 
 		if (err <= 0)
 			return err;
@@ -195,7 +193,7 @@ int embedded_connect(struct provider *pv, const struct pv_connect *connect, uint
 		err = say_hello(e, s, own);
 	object_put(&own->object);
 	if (!err)
-		err = wait_answer(s, connect->timeout_ns);
+		err = wait_answer(e, s, connect->timeout_ns);
 	if (!err)
 		err = add_session(e, s, session, peer);
 	if (!err)

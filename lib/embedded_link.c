@@ -18,6 +18,20 @@
 /* Share of the send buffer that grants may fill, so that a BYE always fits. */
 #define GRANT_SHARE(buffer)	((buffer) / 4 * 3)
 
+/*
+ * A socket that lingers would keep this process in close() until its peer reads. What a file system of the
+ * sender's own does there can't be helped: only who may connect gets so far.
+ */
+void link_close(const int *fds, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++) {
+		if (fds[i] < 0)
+			continue;
+		setsockopt(fds[i], SOL_SOCKET, SO_LINGER, &(struct linger){ 0 }, sizeof(struct linger));
+		close(fds[i]);
+	}
+}
+
 static unsigned int wanted_fds(uint16_t type)
 {
 	switch (type) {
@@ -107,7 +121,7 @@ static unsigned int take_fds(const struct cmsghdr *c, int fds[LINK_FDS])
 		if (i < LINK_FDS)
 			fds[i] = fd;
 		else
-			close(fd);
+			link_close(&fd, 1);
 	}
 	return (unsigned int)nr;
 }
@@ -176,10 +190,10 @@ int link_receive_from(int sock, struct link_message *message, int fds[LINK_FDS],
 	if (!bytes && !nr)
 		return 0;
 	ret = check_message(message, bytes, msg.msg_flags, nr);
-	for (unsigned int i = 0; ret < 0 && i < nr && i < LINK_FDS; i++) {
-		close(fds[i]);
+	if (ret < 0)
+		link_close(fds, LINK_FDS);
+	for (unsigned int i = 0; ret < 0 && i < LINK_FDS; i++)
 		fds[i] = -1;
-	}
 	return ret;
 }
 

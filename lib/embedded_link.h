@@ -59,6 +59,8 @@ struct link_message {
 	uint32_t nr_fds;
 };
 
+/* Of what a peer sent, and that this process does not want: those that are not -1. */
+void link_close(const int *fds, unsigned int nr);
 /* Never blocks: -EAGAIN when the peer doesn't read, -EPIPE when it is gone. */
 int link_send(int sock, enum link_type type, uint32_t value, const int *fds, unsigned int nr);
 

@@ -91,28 +91,45 @@ static unsigned int sessions_of(struct embedded *e, const struct listener *liste
 
 /* ---- guests -------------------------------------------------------------------- */
 
-/*
- * A silent one must go: the oldest of that uid, or of all if @uid is SHMIPC_UID_ANY. False when
- * that one came just now.
- */
-static bool evict_locked(struct embedded *e, struct listener *listener, uid_t uid)
+/* The oldest of that uid, or of any if @uid is SHMIPC_UID_ANY; or NULL. */
+static struct session *oldest_silent(const struct listener *listener, uid_t uid)
 {
-	struct list *pos, *n;
-
-	list_for_each_safe(pos, n, &listener->guests) {
+	for (struct list *pos = listener->guests.next; pos != &listener->guests; pos = pos->next) {
 		struct session *session = container_of(pos, struct session, guest);
 
-		if (session->state != SESSION_SILENT ||
-		    (uid != SHMIPC_UID_ANY && session->peer.uid != uid))
-			continue;
-		if (now_ns() - session->since < SILENT_GRACE_NS)
-			return false;
-		log_limited(LOG_LEVEL_WARN, "process %d (uid %u) connected and said nothing",
-			    session->peer.pid, session->peer.uid);
-		session_refuse_locked(e, session, -ETIMEDOUT);
-		return true;
+		if (session->state == SESSION_SILENT &&
+		    (uid == SHMIPC_UID_ANY || session->peer.uid == uid))
+			return session;
 	}
-	return false;
+	return NULL;
+}
+
+/* Likewise, whichever listener's it is: they are counted together. */
+static struct session *oldest_of_all(const struct embedded *e)
+{
+	struct session *oldest = NULL;
+	struct object *object;
+	unsigned int at = 0;
+
+	while ((object = object_next(e, &at, OBJECT_LISTENER))) {
+		struct session *session = oldest_silent(container_of(object, struct listener, object),
+							SHMIPC_UID_ANY);
+
+		if (session && (!oldest || session->since < oldest->since))
+			oldest = session;
+	}
+	return oldest;
+}
+
+/* It must go. False: there is none, or it came just now. */
+static bool evict_locked(struct embedded *e, struct session *session)
+{
+	if (!session || now_ns() - session->since < SILENT_GRACE_NS)
+		return false;
+	log_limited(LOG_LEVEL_WARN, "process %d (uid %u) connected and said nothing",
+		    session->peer.pid, session->peer.uid);
+	session_refuse_locked(e, session, -ETIMEDOUT);
+	return true;
 }
 
 static unsigned int silent_of(const struct listener *listener, uid_t uid)
@@ -130,8 +147,15 @@ static unsigned int silent_of(const struct listener *listener, uid_t uid)
 static bool room_for_silent_locked(struct embedded *e, struct listener *listener, uid_t uid)
 {
 	if (silent_of(listener, uid) >= SILENT_PER_UID)
-		return evict_locked(e, listener, uid);
-	return e->silent < SILENT_MAX || evict_locked(e, listener, SHMIPC_UID_ANY);
+		return evict_locked(e, oldest_silent(listener, uid));
+	return e->silent < SILENT_MAX || evict_locked(e, oldest_of_all(e));
+}
+
+static void refuse_locked(struct embedded *e, struct session *session, int error)
+{
+	log_limited(LOG_LEVEL_WARN, "process %d (uid %u) was refused (errno %d)",
+		    session->peer.pid, session->peer.uid, -error);
+	session_refuse_locked(e, session, error);
 }
 
 /* Its HELLO is most often there already: who connects sends it at once. */
@@ -163,6 +187,11 @@ static int add_guest_locked(struct embedded *e, struct listener *listener, int s
 	room = room_for_silent_locked(e, listener, peer.uid);
 	list_add_tail(&session->guest, &listener->guests);
 	e->silent++;
+	/* Who may not connect is not listened to: no descriptor of its choice comes into this process. */
+	if (!may_connect(listener, session) && peer.uid != geteuid()) {
+		refuse_locked(e, session, -EACCES);
+		return 0;
+	}
 	handle = session->object.handle;
 	listener_guest_spoke_locked(e, session, outside);
 	/* Unless it spoke at once: then it may even be gone. */
@@ -204,7 +233,7 @@ static int check_hello_locked(struct embedded *e, struct listener *listener,
 			      struct session *session, const struct link_message *message,
 			      const int fds[LINK_FDS])
 {
-	int err = session_take_hello(session, message, fds);
+	int err = session_take_hello(e, session, message, fds);
 
 	if (err)
 		return err;
@@ -230,9 +259,7 @@ static void first_message_locked(struct embedded *e, struct listener *listener,
 		return;
 	}
 	if (ret == 1 && message.type != LINK_HELLO) {
-		for (int i = 0; i < LINK_FDS; i++)
-			if (fds[i] >= 0)
-				close(fds[i]);
+		link_close(fds, LINK_FDS);
 		ret = -EBADMSG;
 	}
 	if (ret == 1)
@@ -240,9 +267,7 @@ static void first_message_locked(struct embedded *e, struct listener *listener,
 	else if (!ret)
 		ret = -ECONNREFUSED;
 	if (ret) {
-		log_limited(LOG_LEVEL_WARN, "process %d (uid %u) was refused (errno %d)",
-			    session->peer.pid, session->peer.uid, -ret);
-		session_refuse_locked(e, session, ret);
+		refuse_locked(e, session, ret);
 		return;
 	}
 	e->silent--;

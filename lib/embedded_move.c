@@ -127,8 +127,11 @@ int move_receive(int sock, struct move *move, int fds[MOVE_FDS], int64_t until)
 	} while (bytes < 0 && !err);
 	if (err)
 		return err;
-	if (!bytes)
+	/* The end, or an empty message, with which nothing may come. */
+	if (!bytes) {
+		take_fds(&msg, 0, fds);
 		return -EPIPE;
+	}
 	if (bytes != sizeof(*move))
 		move->fds = 0;
 	err = take_fds(&msg, move->fds, fds);

@@ -12,6 +12,10 @@
 #include "error.h"
 #include "provider_error.h"
 
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL	0x0008U	/* linux/memfd.h; not in older headers */
+#endif
+
 static int memory_error(int err, size_t len)
 {
 	if (err == -ENOENT)
@@ -58,9 +62,18 @@ static int map_and_seal(struct segment *segment, int fd, size_t len, bool sealed
 	return 0;
 }
 
+/* Where the machine demands it (vm.memfd_noexec): never to be executed. Before Linux 6.3 that can't be said. */
+static int make_memfd(void)
+{
+	int fd = memfd_create("shmipc", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+
+	return fd >= 0 || errno != EINVAL ? fd :
+	       memfd_create("shmipc", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+}
+
 static int make(struct segment *segment, size_t len, bool sealed)
 {
-	int fd = memfd_create("shmipc", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int fd = make_memfd();
 	int err = 0;
 
 	if (fd < 0)
@@ -236,6 +249,8 @@ static int take_grant_locked(struct session *session, uint32_t slot, struct pv_m
 		if (session->grants[i].slot != slot)
 			continue;
 		*mapping = session->grants[i].mapping;
+		session->nr_ahead -= session->grants[i].ahead;
+		session->grants[i].ahead = false;
 		if (session->grants[i].fd >= 0)
 			keep_taken(session, &session->grants[i]);
 		session->grants[i] = session->grants[--session->nr_grants];
@@ -261,6 +276,9 @@ int embedded_segment_map(struct provider *pv, uint32_t session, uint32_t slot,
 			session_pump_locked(e, s, true, (int)slot);
 			err = take_grant_locked(s, slot, mapping);
 		}
+		/* What was left in the socket when there were as many as may be says nothing any more. */
+		if (!err && s->nr_ahead == GRANTS_AHEAD - 1)
+			session_pump_locked(e, s, true, -1);
 	}
 	unlock(&e->lock);
 	return err;

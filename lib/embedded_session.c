@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -192,13 +193,37 @@ struct news {
 	bool outside;			/* as of object_raise_locked() */
 };
 
-/* May another descriptor be kept? Not all of this process's for who grants what no frame names. */
-static bool may_keep(const struct session *session)
+/* Descriptors kept of what this uid granted, in all sessions. */
+static unsigned int kept_of(const struct embedded *e, uint32_t uid)
 {
-	return !session->foreign || session->nr_grants + session->nr_taken < KEPT_FOREIGN;
+	unsigned int at = 0, kept = 0;
+	struct object *object;
+
+	while ((object = object_next(e, &at, OBJECT_SESSION))) {
+		const struct session *session = container_of(object, struct session, object);
+
+		if (session->now.uid == uid)
+			kept += session->nr_grants + session->nr_taken;
+	}
+	return kept;
 }
 
-int session_grant(struct session *session, uint32_t slot, int fd, size_t max)
+/*
+ * May another descriptor be kept? Not all of this process's for who grants what no frame names, in one
+ * session or in many.
+ */
+static bool may_keep(const struct embedded *e, const struct session *session)
+{
+	struct rlimit files;
+
+	if (!session->foreign)
+		return true;
+	return session->nr_grants + session->nr_taken < KEPT_FOREIGN &&
+	       (getrlimit(RLIMIT_NOFILE, &files) ||
+		kept_of(e, session->now.uid) < files.rlim_cur / KEPT_SHARE);
+}
+
+int session_grant(const struct embedded *e, struct session *session, uint32_t slot, int fd, size_t max)
 {
 	struct pv_mapping mapping;
 	struct grant *grants;
@@ -216,40 +241,43 @@ int session_grant(struct session *session, uint32_t slot, int fd, size_t max)
 	err = segment_map(fd, max, &mapping);
 	if (err)
 		return err;
-	if (!may_keep(session)) {
+	if (!may_keep(e, session)) {
 		session->stuck = true;
 		close(fd);
 		fd = -1;
 	}
-	session->grants[session->nr_grants++] = (struct grant){ slot, fd, mapping };
+	session->grants[session->nr_grants++] = (struct grant){ slot, fd, mapping, false };
 	return 0;
 }
 
-static int keep_grant(struct session *session, uint32_t slot, int fd)
+static int keep_grant(const struct embedded *e, struct session *session, uint32_t slot, int fd)
 {
 	int err;
 
 	if (slot >= SHMIPC_SLOTS_MAX || session->slots_seen[slot / 8] & 1U << slot % 8)
 		return -EBADMSG;
-	err = session_grant(session, slot, fd, SESSION_BYTES_MAX - session->bytes_in);
+	err = session_grant(e, session, slot, fd, SESSION_BYTES_MAX - session->bytes_in);
 	if (err)
 		return err;
+	session->grants[session->nr_grants - 1].ahead = true;
+	session->nr_ahead++;
 	session->bytes_in += session->grants[session->nr_grants - 1].mapping.len;
 	session->slots_seen[slot / 8] |= (uint8_t)(1U << slot % 8);
 	return 0;
 }
 
 /* What HELLO and WELCOME bring: the peer's first segment and its bell. Takes over both. */
-int session_take_hello(struct session *session, const struct link_message *message,
-		       const int fds[LINK_FDS])
+int session_take_hello(const struct embedded *e, struct session *session,
+		       const struct link_message *message, const int fds[LINK_FDS])
 {
-	int err = link_check_bell(fds[1], session->foreign, &session->datagram_out);
+	/* Root takes this process for its own kind, if that has dropped root since: it means no harm. */
+	bool suspect = session->foreign && session->peer.uid;
+	int err = link_check_bell(fds[1], suspect, &session->datagram_out);
 
 	if (!err)
-		err = keep_grant(session, 0, fds[0]);
+		err = keep_grant(e, session, 0, fds[0]);
 	if (err) {
-		close(fds[0]);
-		close(fds[1]);
+		link_close(fds, LINK_FDS);
 		return err;
 	}
 	session->bell_out = fds[1];
@@ -351,20 +379,14 @@ static int take_message_locked(struct embedded *e, struct session *session, cons
 
 	switch (message->type) {
 	case LINK_GRANT:
-		err = keep_grant(session, message->value, fds[0]);
-		if (err)
-			close(fds[0]);
-		return err;
+		err = keep_grant(e, session, message->value, fds[0]);
+		break;
 	case LINK_MOVED:
 		err = take_moved_locked(e, session, fds[0]);
-		if (err)
-			close(fds[0]);
-		return err;
+		break;
 	case LINK_CHANGED:
 		err = take_changed_locked(e, session, news);
-		if (err)
-			close(fds[0]);
-		return err;
+		break;
 	case LINK_PAUSED:
 	case LINK_RESUMED:
 		take_pause_locked(e, session, message->type == LINK_PAUSED, news->outside);
@@ -372,11 +394,11 @@ static int take_message_locked(struct embedded *e, struct session *session, cons
 	case LINK_BYE:
 		return -EPIPE;
 	default:
-		for (int i = 0; i < LINK_FDS; i++)
-			if (fds[i] >= 0)
-				close(fds[i]);
-		return -EBADMSG;
+		err = -EBADMSG;
 	}
+	if (err)
+		link_close(fds, LINK_FDS);
+	return err;
 }
 
 /* One message. 1: it was kept; else why there is no more, 0 being the end. */
@@ -426,7 +448,7 @@ void session_pump_locked(struct embedded *e, struct session *session, bool outsi
 	}
 	if (session->end && !session->dead && want < 0)
 		return;
-	while (session->nr_grants < most) {
+	while (session->nr_ahead < most) {
 		slot = SHMIPC_SLOTS_MAX;
 		ret = rounds-- ? pump_one_locked(e, session, outside, &slot) : -EBADMSG;
 		if (ret == -EAGAIN)

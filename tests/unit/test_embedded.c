@@ -713,6 +713,39 @@ static void test_mode(void **state)
 	assert_int_equal(serve_mode("mode-self", 0600, 0), 0);
 }
 
+/* Says nothing, and what it is told. */
+static int knock_silently(const char *name)
+{
+	int sock = embedded_dial(name), fds[LINK_FDS];
+	struct pollfd fd = { .fd = sock, .events = POLLIN };
+	struct link_message message;
+
+	if (sock < 0)
+		return 99;
+	say('k');
+	if (poll(&fd, 1, 30000) != 1 || link_receive(sock, &message, fds) != 1)
+		return 98;
+	return message.type == LINK_REFUSE ? (int)message.value : 97;
+}
+
+/* Who may not connect is told so before it is listened to: what it could send would be open here. */
+static void test_unheard(void **state)
+{
+	struct child child;
+	struct end server;
+
+	(void)state;
+	need_root();
+	server_open(&server, "unheard");
+	server.bind.mode = 0600;
+	assert_int_equal(ops->bind(server.pv, &server.bind, &server.listener), 0);
+	child = spawn(knock_silently, server.name, OTHER);
+	child_said(&child, 'k');
+	assert_int_equal(try_accept(&server), -EAGAIN);
+	assert_int_equal(child_end(&child), EACCES);
+	end_close(&server);
+}
+
 /* Between users bells are datagrams: rung both ways, and many without loss of the last. */
 static void test_foreign_bells(void **state)
 {
@@ -756,7 +789,7 @@ static int serve_dropped(const char *name)
 	err = end_accept(&end);
 	if (err)
 		return -err;
-	if (end.peer.uid != OTHER)
+	if (end.peer.uid && end.peer.uid != OTHER)
 		return 98;
 	for (int i = 0; i < 20; i++) {
 		end_ring(&end);
@@ -769,21 +802,25 @@ static int serve_dropped(const char *name)
 
 /*
  * The socket's owner stays who listened: to a client of the user that the server became it is a
- * stranger, while the server sees its own user. They ring each other all the same.
+ * stranger, while the server sees its own user; and root takes it for root. They ring each other all the same.
  */
 static void test_dropped(void **state)
 {
+	static const uid_t clients[] = { OTHER, 0 };
 	char name[SHMIPC_NAME_MAX + 1];
-	struct child server, client;
 
 	(void)state;
 	need_root();
-	snprintf(name, sizeof(name), "test.dropped.%d", getpid());
-	server = spawn(serve_dropped, name, 0);
-	child_said(&server, 'b');
-	client = spawn(echo, name, OTHER);
-	assert_int_equal(child_end(&client), 0);
-	assert_int_equal(child_end(&server), 0);
+	for (size_t i = 0; i < sizeof(clients) / sizeof(clients[0]); i++) {
+		struct child server, client;
+
+		snprintf(name, sizeof(name), "test.dropped.%d.%zu", getpid(), i);
+		server = spawn(serve_dropped, name, 0);
+		child_said(&server, 'b');
+		client = spawn(echo, name, clients[i]);
+		assert_int_equal(child_end(&client), 0);
+		assert_int_equal(child_end(&server), 0);
+	}
 }
 
 static int bind_only(const char *name)
@@ -970,6 +1007,7 @@ int main(void)
 		cmocka_unit_test(test_signal),
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_mode),
+		cmocka_unit_test(test_unheard),
 		cmocka_unit_test(test_foreign_bells),
 		cmocka_unit_test(test_dropped),
 		cmocka_unit_test(test_reserved),

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -678,6 +679,120 @@ static void test_no_door(void **state)
 	close(pair[1]);
 }
 
+/* ---- what a successor inherits ---------------------------------------------------- */
+
+/* Takes over without looking at what was granted, and hears that the peer closes. */
+static void patron(int wire)
+{
+	struct pv_segment segment;
+	struct provider *pv, *next;
+	struct shmipc_ready event;
+	struct pv_list list;
+	uint32_t listener, session;
+	int fd;
+
+	must_open(&pv, &segment);
+	listener = must_listen(pv);
+	tell(wire);
+	session = must_accept(pv, listener, &segment);
+	tell(wire);
+	hear(wire);
+	fd = must_offer(pv, false);
+	if (fork()) {
+		must_hand_over(pv);
+		ops->close(pv, false);
+		return;
+	}
+	must(!hand->adopt(NULL, NULL, fd, &next));
+	must(!hand->pause(next, LIMIT));
+	must(!hand->list(next, 0, &list));
+	free(list.items);
+	must(!hand->commit(next));
+	must(!hand->watch(next, session, NULL, 4));
+	ops->close(pv, true);
+	tell(wire);
+	do
+		must(wait_event(next, &event, LIMIT) == 1);
+	while (!(event.causes & SHMIPC_CAUSE_PEER_CLOSED));
+	tell(wire);
+}
+
+/* More than is taken ahead for nobody's asking: they are no reason not to hear the peer any more. */
+static void test_many_grants(void **state)
+{
+	struct child old = spawn(patron);
+	struct pv_segment segment;
+	struct provider *pv;
+	uint32_t session;
+
+	(void)state;
+	hear(old.wire);
+	must_open(&pv, &segment);
+	assert_int_equal(try_connect(pv, &segment, &session), 0);
+	hear(old.wire);
+	for (uint32_t slot = 1; slot <= GRANTS_AHEAD + 6; slot++)
+		assert_int_equal(ops->segment_grant(pv, session, &segment, slot), 0);
+	tell(old.wire);
+	hear(old.wire);
+	ops->drop(pv, session, 0);
+	hear(old.wire);
+	ops->close(pv, false);
+	reap(&old, 0);
+}
+
+/* After COMMIT nothing may fail for want of a descriptor. */
+static void heir(struct provider *old, int fd)
+{
+	struct rlimit none = { 0, 0 };
+	struct pv_segment segment = { 0 };
+	struct pv_mapping view;
+	struct provider *next;
+	struct pv_list list;
+	uint64_t offset = 0;
+
+	must(!hand->adopt(NULL, NULL, fd, &next));
+	must(!hand->pause(next, LIMIT));
+	must(!hand->list(next, 0, &list));
+	for (uint32_t i = 0; i < list.nr; i++)
+		if (list.items[i].kind == SHMIPC_ITEM_SEGMENT) {
+			offset = list.items[i].offset;
+			segment.handle = list.items[i].handle;
+			segment.len = list.items[i].length;
+		}
+	free(list.items);
+	must(segment.handle);
+	must(!hand->view(next, offset, segment.len, &view));
+	segment.addr = (void *)(uintptr_t)view.addr;
+	must(!hand->commit(next));
+	ops->close(old, true);
+	must(!setrlimit(RLIMIT_NOFILE, &none));
+	must(!hand->own(next, &segment, offset));
+	memset(segment.addr, 1, segment.len);
+}
+
+static void test_no_descriptor_left(void **state)
+{
+	struct pv_segment segment;
+	struct provider *pv;
+	int fd, status;
+	pid_t child;
+
+	(void)state;
+	must_open(&pv, &segment);
+	must_listen(pv);
+	fd = must_offer(pv, false);
+	child = fork();
+	assert_true(child >= 0);
+	if (!child) {
+		heir(pv, fd);
+		_exit(0);
+	}
+	must_hand_over(pv);
+	ops->close(pv, false);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
 /* A child of the last test may still be ending. */
 static int new_name(void **state)
 {
@@ -699,6 +814,8 @@ int main(void)
 		cmocka_unit_test_setup(test_lies, new_name),
 		cmocka_unit_test_setup(test_bad_successors, new_name),
 		cmocka_unit_test_setup(test_no_door, new_name),
+		cmocka_unit_test_setup(test_many_grants, new_name),
+		cmocka_unit_test_setup(test_no_descriptor_left, new_name),
 	};
 
 	return cmocka_run_group_tests_name("embedded handover", tests, NULL, NULL);

@@ -543,6 +543,62 @@ static void test_flood(void **state)
 	flood(true, KEPT_FOREIGN);
 }
 
+/* What was left in the socket when there were as many as may be is read when there is room again. */
+static void test_goes_behind_a_flood(void **state)
+{
+	struct shmipc_ready event;
+	struct pv_mapping mapping;
+	uint32_t session;
+	int sock = open_session(&session);
+
+	(void)state;
+	/* With the first segment as many as may be. */
+	for (uint32_t slot = 1; slot < GRANTS_AHEAD; slot++)
+		send_grant(sock, slot, memory(SEALED));
+	assert_int_equal(link_send(sock, LINK_BYE, 0, NULL, 0), 0);
+	assert_int_equal(wait_event(&event, 20 * MS), 0);
+	for (uint32_t slot = 0; slot < GRANTS_AHEAD; slot++) {
+		assert_int_equal(ops->segment_map(pv, session, slot, &mapping), 0);
+		ops->segment_unmap(pv, &mapping);
+	}
+	assert_int_equal(next_cause(session), SHMIPC_CAUSE_PEER_CLOSED);
+	close(sock);
+	ops->drop(pv, session, 0);
+}
+
+/* Nor may another user have a few in each of many sessions. */
+static void test_many_small_floods(void **state)
+{
+	enum { SESSIONS = 8, FILES = 256 };
+	uint32_t session[SESSIONS];
+	struct rlimit before, few;
+	unsigned int kept = 0;
+	int sock[SESSIONS];
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	few = (struct rlimit){ FILES, before.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	for (int i = 0; i < SESSIONS; i++) {
+		struct shmipc_ready event;
+
+		sock[i] = open_session(&session[i]);
+		find_session(session[i])->foreign = true;
+		for (uint32_t slot = 1; slot <= KEPT_FOREIGN; slot++)
+			send_grant(sock[i], slot, memory(SEALED));
+		assert_int_equal(wait_event(&event, 20 * MS), 0);
+		for (unsigned int at = 0; at < find_session(session[i])->nr_grants; at++)
+			kept += find_session(session[i])->grants[at].fd >= 0;
+	}
+	/* Each session's first one may come on top, for it was made before this was another user's. */
+	assert_in_range(kept, FILES / KEPT_SHARE / 2, FILES / KEPT_SHARE + SESSIONS);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	for (int i = 0; i < SESSIONS; i++) {
+		close(sock[i]);
+		ops->drop(pv, session[i], 0);
+	}
+}
+
 /* ---- a peer that is handed over ------------------------------------------------------- */
 
 static int pidfd(pid_t pid)
@@ -1023,7 +1079,8 @@ int main(void)
 		TEST(test_control), TEST(test_bad_memory), TEST(test_bad_bell),
 		TEST(test_bad_hello), TEST(test_silent), TEST(test_silent_asleep), TEST(test_slow),
 		TEST(test_bad_messages), TEST(test_bad_grants), TEST(test_twice),
-		TEST(test_flood), TEST(test_changed), TEST(test_changed_uid), TEST(test_bad_changes),
+		TEST(test_flood), TEST(test_goes_behind_a_flood),
+		TEST(test_many_small_floods), TEST(test_changed), TEST(test_changed_uid), TEST(test_bad_changes),
 		TEST(test_pauses), TEST(test_endless), TEST(test_no_memory_for_a_grant), TEST(test_sizes), TEST(test_own_sizes),
 		TEST(test_grants_in_a_child), TEST(test_grants_then_end), TEST(test_deaf),
 		TEST(test_liar), TEST(test_squatter), TEST(test_backlog), TEST(test_no_descriptors),
