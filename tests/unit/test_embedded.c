@@ -25,6 +25,7 @@
 
 #include <shmipc/shmipc.h>
 
+#include "embedded.h"
 #include "embedded_name.h"
 #include "provider.h"
 
