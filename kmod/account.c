@@ -108,11 +108,16 @@ void shmipc_user_put(struct shmipc_user *user)
 
 /* ---- caps ---- */
 
-/* Adds only what stays within @max; a sum that is over for a moment would refuse others. */
+/*
+ * Adds only what stays within @max; a sum that is over for a moment would refuse others. Nothing
+ * can always be added, also where the cap was lowered below what is there.
+ */
 static bool add_below(atomic_long_t *sum, unsigned long add, unsigned long max)
 {
 	long now = atomic_long_read(sum);
 
+	if (!add)
+		return true;
 	do {
 		if ((unsigned long)now > max || add > max - (unsigned long)now)
 			return false;

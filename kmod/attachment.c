@@ -130,6 +130,20 @@ int shmipc_attachment_release(struct file *file)
 	return 0;
 }
 
+/* ---- who holds it ---- */
+
+int shmipc_holder_lock(struct shmipc_attachment *att)
+{
+	struct shmipc_endpoint *ep = att->ep;
+	int err;
+
+	mutex_lock(&ep->lock);
+	err = ep->dead ? -ESTALE : shmipc_attachment_status(att);
+	if (err)
+		mutex_unlock(&ep->lock);
+	return err;
+}
+
 /* ---- rights ---- */
 
 void shmipc_attachment_set_rights(struct shmipc_attachment *att, u32 rights)

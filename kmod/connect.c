@@ -103,14 +103,13 @@ static int connect_prepare(struct shmipc_call *call, struct shmipc_session *s)
 /* From here on death finds the session. */
 static int connect_publish(struct shmipc_call *call, struct shmipc_session *s)
 {
-	struct shmipc_endpoint *ep = call->ep;
 	int err;
 
-	mutex_lock(&ep->lock);
-	err = ep->dead ? -ESTALE : shmipc_attachment_status(call->att);
-	if (!err)
-		err = shmipc_listener_enqueue(s->listener, s);
-	mutex_unlock(&ep->lock);
+	err = shmipc_holder_lock(call->att);
+	if (err)
+		return err;
+	err = shmipc_listener_enqueue(s->listener, s);
+	mutex_unlock(&call->ep->lock);
 	return err;
 }
 
@@ -311,14 +310,19 @@ static int accept_respond(struct shmipc_call *call, struct shmipc_session *s)
 	return shmipc_call_respond(call);
 }
 
-/* From here the session is the home's, or the connector had left. */
-static int accept_publish(struct accept *a, struct shmipc_session *s)
+/*
+ * From here the session is the home's, or the connector had left. Where the listener is another's
+ * by now, this one may not serve it any more.
+ */
+static int accept_publish(struct shmipc_call *call, struct accept *a, struct shmipc_session *s)
 {
 	struct shmipc_endpoint *home = a->home->ep;
 	int err;
 
-	mutex_lock(&home->lock);
-	err = home->dead ? -ESTALE : shmipc_attachment_status(a->home);
+	err = shmipc_holder_lock(a->home);
+	if (err)
+		return err;
+	err = shmipc_attachment_status(call->att);
 	if (!err)
 		err = shmipc_session_accept_locked(s, home, a->view);
 	mutex_unlock(&home->lock);
@@ -353,7 +357,7 @@ static int accept_session(struct shmipc_call *call, struct accept *a, struct shm
 		goto unreserve;
 	/* The connector may leave as soon as it is told; the acceptor may close as well. */
 	refcount_inc(&side->obj.ref);
-	err = accept_publish(a, s);
+	err = accept_publish(call, a, s);
 	if (err) {
 		shmipc_object_put(&side->obj);
 		goto unreserve;

@@ -133,13 +133,13 @@ static void close_all(struct shmipc_endpoint *ep, enum shmipc_kind kind, bool di
 	 * with a reference, before it is touched.
 	 */
 	xa_for_each(&ep->handles, handle, obj) {
+		cond_resched();
 		obj = shmipc_handle_get(ep, handle, kind);
 		if (IS_ERR(obj))
 			continue;
 		if (shmipc_handle_take(ep, obj))
 			close_object(obj, 0, 0, died);
 		shmipc_object_put(obj);
-		cond_resched();
 	}
 }
 

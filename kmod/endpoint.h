@@ -230,6 +230,11 @@ static inline int shmipc_attachment_check(struct shmipc_attachment *att)
 void shmipc_attachment_set_rights(struct shmipc_attachment *att, u32 rights);
 /* Takes all rights, and zaps. */
 void shmipc_attachment_revoke(struct shmipc_attachment *att);
+/*
+ * Takes ep->lock for a change that only the holder may make: a request may have been long on its
+ * way, and the endpoint is another's by now. On an error it is not taken.
+ */
+int shmipc_holder_lock(struct shmipc_attachment *att);
 void shmipc_attachment_gone_locked(struct shmipc_attachment *att, u32 state);
 /* It was lost or closed, and perhaps the endpoint with it. -ESTALE: before that already. */
 int shmipc_attachment_end(struct shmipc_attachment *att, enum shmipc_ending how);

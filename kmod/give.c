@@ -8,11 +8,14 @@
 
 /* ---- FREEZE ---- */
 
-static int freeze(struct shmipc_view *view)
+static int freeze(struct shmipc_attachment *att, struct shmipc_view *view)
 {
 	struct shmipc_segment *seg = view->segment;
 	int err;
 
+	err = shmipc_holder_lock(att);
+	if (err)
+		return err;
 	mutex_lock(&seg->moves);
 	spin_lock(&seg->lock);
 	err = shmipc_segment_check_locked(seg, view);
@@ -23,6 +26,7 @@ static int freeze(struct shmipc_view *view)
 		shmipc_total_inc(freezes);
 	}
 	mutex_unlock(&seg->moves);
+	mutex_unlock(&att->ep->lock);
 	return err;
 }
 
@@ -39,7 +43,7 @@ int shmipc_seg_freeze(struct shmipc_call *call)
 	obj = shmipc_handle_get(call->ep, arg->segment, SHMIPC_KIND_SEGMENT);
 	if (IS_ERR(obj))
 		return PTR_ERR(obj);
-	err = freeze(shmipc_view_of(obj));
+	err = freeze(call->att, shmipc_view_of(obj));
 	shmipc_object_put(obj);
 	return err;
 }
@@ -112,7 +116,7 @@ static int give_check(struct shmipc_side *side, struct shmipc_view *view, u32 sl
 }
 
 /* No grant is made from the moment that it is given: a second one can't slip in. */
-static int give(struct shmipc_side *side, u32 slot)
+static int give(struct shmipc_attachment *att, struct shmipc_side *side, u32 slot)
 {
 	struct shmipc_view *view = shmipc_slot_get(side, slot);
 	struct shmipc_segment *seg;
@@ -121,11 +125,16 @@ static int give(struct shmipc_side *side, u32 slot)
 	if (!view)
 		return -ENOENT;
 	seg = view->segment;
+	err = shmipc_holder_lock(att);
+	if (err)
+		goto put;
 	mutex_lock(&seg->moves);
 	err = give_check(side, view, slot);
 	if (!err)
 		limbo_begin(seg, view);
 	mutex_unlock(&seg->moves);
+	mutex_unlock(&att->ep->lock);
+put:
 	shmipc_view_put(view);
 	return err;
 }
@@ -144,7 +153,7 @@ int shmipc_seg_give(struct shmipc_call *call)
 	if (IS_ERR(side))
 		return PTR_ERR(side);
 	peer = shmipc_side_peer(side);
-	err = shmipc_side_check(side) ?: give(side, arg->slot);
+	err = shmipc_side_check(side) ?: give(call->att, side, arg->slot);
 	if (!err) {
 		shmipc_total_inc(gives);
 		shmipc_ready_ring(peer->obj.ep, &peer->ready, SHMIPC_CAUSE_GIVEN, false);
@@ -177,9 +186,6 @@ static int take_locked(struct gift *g, u32 handle)
 	int err;
 
 	lockdep_assert_held(&ep->lock);
-	err = ep->dead ? -ESTALE : shmipc_attachment_status(g->att);
-	if (err)
-		return err;
 	if (seg->given != g->view)
 		return -ENOENT;
 	err = shmipc_segment_move(g->view, g->att->user);
@@ -205,13 +211,12 @@ static int take(struct shmipc_call *call, struct gift *g)
 		return err;
 	arg->out_length = (u64)g->view->npages << PAGE_SHIFT;
 	arg->out_offset = (u64)g->view->start << PAGE_SHIFT;
-	err = shmipc_call_respond(call);
+	err = shmipc_call_respond(call) ?: shmipc_holder_lock(g->att);
 	if (!err) {
 		mutex_lock(&seg->moves);
-		mutex_lock(&ep->lock);
 		err = take_locked(g, arg->out_handle);
-		mutex_unlock(&ep->lock);
 		mutex_unlock(&seg->moves);
+		mutex_unlock(&ep->lock);
 	}
 	if (err)
 		shmipc_handle_unreserve(ep, arg->out_handle);
@@ -224,14 +229,18 @@ static int take(struct shmipc_call *call, struct gift *g)
 static int refuse(struct gift *g)
 {
 	struct shmipc_segment *seg = g->view->segment;
-	int err = 0;
+	int err;
 
+	err = shmipc_holder_lock(g->att);
+	if (err)
+		return err;
 	mutex_lock(&seg->moves);
 	if (seg->given == g->view)
 		shmipc_gift_end(g->giver, g->view);
 	else
 		err = -ENOENT;
 	mutex_unlock(&seg->moves);
+	mutex_unlock(&g->att->ep->lock);
 	return err;
 }
 

@@ -66,15 +66,20 @@ struct shmipc_object *shmipc_handle_get(struct shmipc_endpoint *ep, u32 handle,
 	return obj;
 }
 
+/* @handle is written on success only: an id that could not be stored may be another's by now. */
 int shmipc_handle_reserve(struct shmipc_endpoint *ep, u32 *handle)
 {
+	u32 id;
 	int err;
 
-	err = xa_alloc_cyclic(&ep->handles, handle, NULL, HANDLE_LIMIT, &ep->next_handle,
+	err = xa_alloc_cyclic(&ep->handles, &id, NULL, HANDLE_LIMIT, &ep->next_handle,
 			      GFP_KERNEL_ACCOUNT);
 	if (err == -EBUSY)
 		return -ENOSPC;
-	return err < 0 ? err : 0;
+	if (err < 0)
+		return err;
+	*handle = id;
+	return 0;
 }
 
 void shmipc_handle_unreserve(struct shmipc_endpoint *ep, u32 handle)
@@ -92,15 +97,14 @@ void shmipc_handle_publish_locked(struct shmipc_endpoint *ep, struct shmipc_obje
 
 int shmipc_handle_publish(struct shmipc_attachment *att, struct shmipc_object *obj)
 {
-	struct shmipc_endpoint *ep = att->ep;
 	int err;
 
-	mutex_lock(&ep->lock);
-	err = ep->dead ? -ESTALE : shmipc_attachment_status(att);
-	if (!err)
-		shmipc_handle_publish_locked(ep, obj);
-	mutex_unlock(&ep->lock);
-	return err;
+	err = shmipc_holder_lock(att);
+	if (err)
+		return err;
+	shmipc_handle_publish_locked(att->ep, obj);
+	mutex_unlock(&att->ep->lock);
+	return 0;
 }
 
 bool shmipc_handle_take(struct shmipc_endpoint *ep, struct shmipc_object *obj)

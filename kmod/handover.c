@@ -28,13 +28,16 @@ static void adoption_over_locked(struct shmipc_endpoint *ep)
 	if (!next)
 		return;
 	spin_lock(&ep->ready_lock);
-	ep->next = NULL;
 	shmipc_attachment_gone_locked(next, SHMIPC_STATE_DEAD);
+	spin_unlock(&ep->ready_lock);
+	/* Until nothing is mapped there any more, who ends a right finds it by ep->next. */
+	shmipc_attachment_revoke(next);
+	spin_lock(&ep->ready_lock);
+	WRITE_ONCE(ep->next, NULL);
 	thaws = ep->att && ep->att->hold == SHMIPC_HOLD_YIELDED;
 	if (thaws)
 		WRITE_ONCE(ep->att->hold, SHMIPC_HOLD_ACTIVE);
 	spin_unlock(&ep->ready_lock);
-	shmipc_attachment_revoke(next);
 	wake_up_all(&next->wq);
 	shmipc_unreserve_locked(ep, next->user);
 	if (ep->orphan.is)
@@ -369,6 +372,14 @@ bool shmipc_may_commit(struct shmipc_attachment *att)
 	return may;
 }
 
+/* What a holder made who was lost after ADOPT, and never came to YIELD, is not reserved yet. */
+static int commit_reserve_locked(struct shmipc_attachment *att)
+{
+	if (READ_ONCE(att->hold) != SHMIPC_HOLD_ADOPTING || att->ep->next != att)
+		return 0;
+	return shmipc_reserve_locked(att->ep, att->user);
+}
+
 /* The last step that may fail: from here on the former holder's loss or end is none of ep's. */
 static int commit_begin_locked(struct shmipc_attachment *att, struct shmipc_attachment **old)
 {
@@ -439,6 +450,10 @@ static void objects_moved_locked(struct shmipc_endpoint *ep, kuid_t uid, struct 
 		case SHMIPC_KIND_SESSION:
 			session_moved_locked(ep, shmipc_side_of(obj), uid, doomed);
 			break;
+		case SHMIPC_KIND_OFFER:
+			/* The former holder's news, and with his cookie. */
+			shmipc_ready_off(ep, &shmipc_offer_of(obj)->ready);
+			break;
 		}
 		cond_resched();
 	}
@@ -508,7 +523,7 @@ int shmipc_commit(struct shmipc_call *call)
 	if (arg->flags)
 		return -EOPNOTSUPP;
 	mutex_lock(&call->ep->lock);
-	err = commit_begin_locked(att, &old);
+	err = commit_reserve_locked(att) ?: commit_begin_locked(att, &old);
 	if (!err)
 		commit_locked(call->ep, att, old, &doomed);
 	mutex_unlock(&call->ep->lock);

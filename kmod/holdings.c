@@ -64,8 +64,10 @@ int shmipc_reserve_locked(struct shmipc_endpoint *ep, struct shmipc_user *user)
 	lockdep_assert_held(&ep->lock);
 	if (user == ep->user)
 		return 0;
-	xa_for_each(&ep->handles, handle, obj)
+	xa_for_each(&ep->handles, handle, obj) {
 		holdings_add(&more, obj);
+		cond_resched();
+	}
 	holdings_less(&more, &ep->reserve);
 	err = shmipc_holdings_reserve(user, &more);
 	if (!err)

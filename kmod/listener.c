@@ -93,22 +93,24 @@ static int name_publish(struct shmipc_attachment *att, struct shmipc_listener *l
 	struct shmipc_listener *other;
 	int err;
 
+	err = shmipc_holder_lock(att);
+	if (err)
+		return err;
 	mutex_lock(&names->mutex);
 	other = name_lookup(names, l->name, l->name_len);
-	if (!other) {
-		err = shmipc_handle_publish(att, &l->obj);
-	} else {
+	if (other) {
 		err = -EADDRINUSE;
 		refcount_inc(&other->obj.ref);
 		*taken = other;
-	}
-	if (!err) {
+	} else {
+		shmipc_handle_publish_locked(att->ep, &l->obj);
 		hash_add(names->table, &l->hash, jhash(l->name, l->name_len, names->seed));
 		if (l->orphan_ms)
 			atomic_inc(&l->obj.ep->orphan.reasons);
 		shmipc_live_inc(names);
 	}
 	mutex_unlock(&names->mutex);
+	mutex_unlock(&att->ep->lock);
 	return err;
 }
 

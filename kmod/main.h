@@ -9,9 +9,9 @@
  *
  * Locks, outermost first:
  *
- *	names->mutex			the names of a network namespace
- *	segment->moves			ownership and grants of one segment (mutex, never two)
- *	  ep->lock			handle table against death; never two
+ *	ep->lock			handle table against death and handover; never two
+ *	  names->mutex			the names of a network namespace
+ *	  segment->moves		ownership and grants of one segment (mutex, never two)
  *	    listener->lock		queue, quotas (spin)
  *	      session->lock		state of both sides, slots (spin)
  *	        ep->view_lock		offsets (spin, never two)
@@ -19,9 +19,9 @@
  *	          att->wq.lock		the core's
  *	        segment->lock		views of it, who is charged (spin)
  *	          ep->ready_lock	also ep->user
- *	    orphans_mutex		the list of orphans
+ *	  orphans_mutex			the list of orphans
  *
- *	mmap_lock, segment->moves, ep->lock
+ *	mmap_lock, ep->lock, segment->moves
  *	  att->sem			rights of an attachment, against faults
  *	    view->sem			rights to a segment, likewise
  *	      page-table lock
@@ -29,7 +29,9 @@
  *
  * What ->mmap, ->fault and vm_ops take (att->sem, view->sem, view_lock, ready_lock) is never held
  * across copy_*_user, allocation, fput or unmap_mapping_range. For segment->moves that is true but
- * for the last: who ends a right holds it until that is gone, and death waits for it.
+ * for the last: who ends a right holds it until that is gone, and death waits for it. ep->lock is
+ * held for as long as an endpoint's own process likes (a handover unmaps all that it has), so nobody
+ * takes it who holds what others need: a namespace's names, a segment's moves.
  *
  * RCU: endpoints, attachments, sessions, listeners and views are freed after a grace period, so
  * that ringing a doorbell takes no reference.

@@ -211,6 +211,19 @@ static void view_vm_open(struct vm_area_struct *vma)
 	shmipc_view_put(view);
 }
 
+/* Pieces count as mappings do: what a revoke has to undo stays bounded. */
+static int view_vm_may_split(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct shmipc_view *view = view_of_vma(vma, vma->vm_pgoff);
+	int err;
+
+	if (!view)
+		return 0;
+	err = atomic_read(&view->vmas) < SHMIPC_VIEW_PIECES_MAX ? 0 : -ENOMEM;
+	shmipc_view_put(view);
+	return err;
+}
+
 static void view_vm_close(struct vm_area_struct *vma)
 {
 	struct shmipc_view *view = view_of_vma(vma, vma->vm_pgoff);
@@ -252,6 +265,7 @@ static int view_vm_access(struct vm_area_struct *vma, unsigned long addr, void *
 static const struct vm_operations_struct view_vm_ops = {
 	.open = view_vm_open,
 	.close = view_vm_close,
+	.may_split = view_vm_may_split,
 	.fault = view_vm_fault,
 	.pfn_mkwrite = view_vm_pfn_mkwrite,
 	.access = view_vm_access,
@@ -261,6 +275,7 @@ static const struct vm_operations_struct view_vm_ops = {
 static const struct vm_operations_struct view_vm_ops_zero = {
 	.open = view_vm_open,
 	.close = view_vm_close,
+	.may_split = view_vm_may_split,
 	.fault = view_vm_fault_zero,
 	.access = view_vm_access,
 };

@@ -87,6 +87,7 @@ static u64 orphan_time_locked(struct shmipc_endpoint *ep)
 	xa_for_each(&ep->handles, handle, obj) {
 		if (obj->kind == SHMIPC_KIND_LISTENER)
 			ms = max(ms, shmipc_listener_of(obj)->orphan_ms);
+		cond_resched();
 	}
 	return msecs_to_jiffies(min(ms, READ_ONCE(orphan_max_ms)));
 }
@@ -108,6 +109,7 @@ void shmipc_orphan_drop_nets_locked(struct shmipc_endpoint *ep)
 	xa_for_each(&ep->handles, handle, obj) {
 		if (obj->kind == SHMIPC_KIND_LISTENER)
 			shmipc_listener_drop_net(shmipc_listener_of(obj));
+		cond_resched();
 	}
 }
 
@@ -118,6 +120,7 @@ int shmipc_orphan_keep_nets_locked(struct shmipc_endpoint *ep)
 
 	lockdep_assert_held(&ep->lock);
 	xa_for_each(&ep->handles, handle, obj) {
+		cond_resched();
 		if (obj->kind != SHMIPC_KIND_LISTENER ||
 		    shmipc_listener_keep_net(shmipc_listener_of(obj)))
 			continue;

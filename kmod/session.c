@@ -481,7 +481,7 @@ int shmipc_seg_revoke(struct shmipc_call *call)
 {
 	const struct shmipc_seg_revoke *arg = call->arg;
 	struct shmipc_side *side;
-	int err = -ENOENT;
+	int err;
 
 	if (arg->flags)
 		return -EOPNOTSUPP;
@@ -490,10 +490,13 @@ int shmipc_seg_revoke(struct shmipc_call *call)
 	side = shmipc_side_get(call->ep, arg->session);
 	if (IS_ERR(side))
 		return PTR_ERR(side);
-	if (slot_drop(side, arg->slot)) {
-		shmipc_total_inc(revokes);
-		err = 0;
+	err = shmipc_holder_lock(call->att);
+	if (!err) {
+		err = slot_drop(side, arg->slot) ? 0 : -ENOENT;
+		mutex_unlock(&call->ep->lock);
 	}
+	if (!err)
+		shmipc_total_inc(revokes);
 	shmipc_object_put(&side->obj);
 	return err;
 }

@@ -82,6 +82,8 @@ struct shmipc_view {
 
 /* A view can be mapped so often at once: what a revoke has to zap must not be its peer's choice. */
 #define SHMIPC_VIEW_VMAS_MAX	16
+/* Those that were cut into pieces included. */
+#define SHMIPC_VIEW_PIECES_MAX	64
 
 static inline struct shmipc_view *shmipc_view_of(struct shmipc_object *obj)
 {

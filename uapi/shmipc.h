@@ -829,7 +829,8 @@ struct shmipc_yield {
  * @flags: 0
  *
  * Errors: ENOENT not asked on the file of an ADOPT; EAGAIN the holder has not yielded; ESTALE the
- * offer is over. None once it has begun.
+ * offer is over; EDQUOT what a holder that was lost had made since ADOPT is over a cap of this
+ * endpoint's user. None once it has begun.
  */
 struct shmipc_commit {
 	__u32 size;

@@ -241,7 +241,7 @@ static int give_thread(void *arg)
 {
 	struct mover *m = arg;
 
-	return mover_end(m, give(m->side, 0));
+	return mover_end(m, give(m->g.att, m->side, 0));
 }
 
 static int refuse_thread(void *arg)
@@ -268,6 +268,7 @@ static void give_waits(struct kunit *test)
 	scene_open(test, &s, "kunit.waits");
 	giver.side = shmipc_side_get(shmipc_test_ep(s.p.a), s.p.sa);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(giver.side));
+	giver.g.att = shmipc_test_att(s.p.a);
 	other.g.att = shmipc_test_att(s.p.b);
 	other.g.giver = giver.side;
 	other.g.view = s.grant;

@@ -289,6 +289,42 @@ static void handover_commit_or_cancel(struct kunit *test)
 	kunit_info(test, "committed %d of %d", committed, ROUNDS);
 }
 
+static int withdraw(void *arg)
+{
+	struct racer *r = arg;
+
+	mutex_lock(&r->ep->lock);
+	shmipc_withdraw_locked(r->ep);
+	mutex_unlock(&r->ep->lock);
+	complete(&r->done);
+	while (!kthread_should_stop())
+		schedule_timeout_interruptible(1);
+	return 0;
+}
+
+/* A successor that is out may have pages mapped until it is zapped: so long others zap it, too. */
+static void handover_zapped_first(struct kunit *test)
+{
+	struct racer r = {};
+	struct shmipc_attachment *next;
+	struct handover h;
+
+	handover_adopted(test, &h, "kunit.zapped");
+	next = shmipc_test_att(h.next);
+	r.ep = h.ep;
+	init_completion(&r.done);
+	down_read(&next->sem);
+	r.task = kthread_run(withdraw, &r, "shmipc-withdraw");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(r.task));
+	while (READ_ONCE(r.task->__state) != TASK_UNINTERRUPTIBLE)
+		usleep_range(100, 200);
+	KUNIT_EXPECT_EQ(test, HOLD(h.next), (int)SHMIPC_HOLD_GONE);
+	KUNIT_EXPECT_PTR_EQ(test, READ_ONCE(h.ep->next), next);
+	up_read(&next->sem);
+	racer_end(test, &r);
+	KUNIT_EXPECT_NULL(test, h.ep->next);
+}
+
 /* ---- charges ---- */
 
 #define PAGES(user)	atomic_long_read(&(user)->pages)
@@ -326,6 +362,34 @@ static void handover_charges(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_long_read(&from->sessions), 1L);
 	KUNIT_EXPECT_PTR_EQ(test, h.ep->user, to);
 	KUNIT_EXPECT_TRUE(test, uid_eq(h.ep->cred->euid, make_kuid(&init_user_ns, 1001)));
+}
+
+/* What was made by a holder that was lost before it came to YIELD. */
+static void handover_charges_kept(struct kunit *test)
+{
+	struct shmipc_user *from, *to;
+	struct handover h;
+
+	shmipc_test_become(test, 1000, 1000);
+	shmipc_test_pair(test, &h.p, "kunit.kept");
+	offer(test, &h, SHMIPC_OFFER_KEEP);
+	from = h.ep->user;
+	shmipc_test_become(test, 1001, 1001);
+	h.by = shmipc_test_open(test);
+	to = shmipc_test_att(h.by)->user;
+	KUNIT_ASSERT_EQ(test, adopt(test, h.by, h.offer, NULL, &h.next), 0L);
+	KUNIT_EXPECT_GT(test, shmipc_test_segment(test, h.p.a, 3 * PAGE_SIZE, NULL), 0L);
+	shmipc_test_release(test, h.p.a);
+	KUNIT_EXPECT_TRUE(test, h.ep->orphan.is);
+	KUNIT_EXPECT_EQ(test, PAGES(to), 1L);
+	KUNIT_EXPECT_EQ(test, commit(test, h.next), 0L);
+	KUNIT_EXPECT_EQ(test, PAGES(from), 1L);
+	KUNIT_EXPECT_EQ(test, PAGES(to), 4L);
+	KUNIT_EXPECT_EQ(test, shmipc_test_close(test, h.next, 0, 0), 0L);
+	/* But for what the peer still has. */
+	KUNIT_EXPECT_EQ(test, PAGES(to), 1L);
+	shmipc_test_release(test, h.p.b);
+	KUNIT_EXPECT_EQ(test, PAGES(to), 0L);
 }
 
 static void handover_charges_given_back(struct kunit *test)
@@ -503,7 +567,9 @@ static struct kunit_case handover_cases[] = {
 	KUNIT_CASE(handover_publishes_nothing),
 	KUNIT_CASE(handover_waits_for_faults),
 	KUNIT_CASE(handover_commit_or_cancel),
+	KUNIT_CASE(handover_zapped_first),
 	KUNIT_CASE(handover_charges),
+	KUNIT_CASE(handover_charges_kept),
 	KUNIT_CASE(handover_charges_given_back),
 	KUNIT_CASE(handover_session_charge),
 	KUNIT_CASE(handover_orphan),

@@ -6,6 +6,10 @@
 #define _GNU_SOURCE
 #include "handover.h"
 
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+
 /* ---- from step to step ---- */
 
 static void test_planned(void **state)
@@ -567,6 +571,108 @@ static void test_fdinfo_and_counters(void **state)
 	scene_close(&s);
 }
 
+/* ---- a request that was long on its way ---- */
+
+/**
+ * struct late - a thread whose request is read from a page that is not there yet
+ * @page: where
+ * @request: its number
+ * @fd: of the holder
+ * @err: of it
+ */
+struct late {
+	void *page;
+	unsigned long request;
+	int fd, err;
+};
+
+static void *late_thread(void *arg)
+{
+	struct late *l = arg;
+
+	l->err = ioctl(l->fd, l->request, l->page) < 0 ? -errno : 0;
+	return NULL;
+}
+
+/* Who serves the faults of @page, and has seen the first. */
+static int page_missing(void *page)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .range = { (uintptr_t)page, ABI_PAGE },
+				       .mode = UFFDIO_REGISTER_MODE_MISSING };
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	must(fd < 0 ? -errno : 0);
+	assert_int_equal(ioctl(fd, UFFDIO_API, &api), 0);
+	assert_int_equal(ioctl(fd, UFFDIO_REGISTER, &reg), 0);
+	return fd;
+}
+
+static void page_arrives(int uffd, void *page, const void *bytes, size_t len)
+{
+	static _Alignas(4096) uint8_t from[4096];
+	struct uffdio_copy copy = { .dst = (uintptr_t)page, .src = (uintptr_t)from,
+				    .len = ABI_PAGE };
+
+	memcpy(from, bytes, len);
+	assert_int_equal(ioctl(uffd, UFFDIO_COPY, &copy), 0);
+}
+
+/* The holder's request @bytes begins before the COMMIT, and comes to be served after it. */
+static int served_late(struct scene *s, unsigned long request, const void *bytes, size_t len)
+{
+	void *page = mmap(NULL, ABI_PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct late late = { .page = page, .request = request, .fd = s->p.server.fd };
+	int uffd = page_missing(page);
+	struct uffd_msg message;
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, late_thread, &late), 0);
+	assert_int_equal(read(uffd, &message, sizeof(message)), sizeof(message));
+	must(abi_yield(s->p.server.fd));
+	must(abi_commit(s->next.fd));
+	page_arrives(uffd, page, bytes, len);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	close(uffd);
+	munmap(page, ABI_PAGE);
+	return late.err;
+}
+
+static void test_late_requests(void **state)
+{
+	struct shmipc_seg_freeze freeze = { .size = sizeof(freeze) };
+	struct shmipc_seg_give give = { .size = sizeof(give) };
+	struct shmipc_seg_revoke revoke = { .size = sizeof(revoke) };
+	struct shmipc_item items[ITEMS];
+	const struct shmipc_item *it;
+	struct scene s;
+	int n;
+
+	(void)state;
+	s = scene_adopted();
+	freeze.segment = s.p.server_seg.handle;
+	fails(served_late(&s, SHMIPC_IOC_SEG_FREEZE, &freeze, sizeof(freeze)), ESTALE);
+	n = abi_list(s.next.fd, 0, items, ITEMS, NULL);
+	it = find(items, n, SHMIPC_ITEM_SEGMENT, s.p.server_seg.handle);
+	assert_int_equal(it->flags, 0);
+	scene_close(&s);
+
+	s = scene_adopted();
+	give.session = s.p.at_server;
+	fails(served_late(&s, SHMIPC_IOC_SEG_GIVE, &give, sizeof(give)), ESTALE);
+	n = abi_list(s.next.fd, 0, items, ITEMS, NULL);
+	it = find(items, n, SHMIPC_ITEM_SEGMENT, s.p.server_seg.handle);
+	assert_int_equal(it->flags, 0);
+	scene_close(&s);
+
+	s = scene_adopted();
+	revoke.session = s.p.at_server;
+	fails(served_late(&s, SHMIPC_IOC_SEG_REVOKE, &revoke, sizeof(revoke)), ESTALE);
+	n = abi_list(s.next.fd, s.p.at_server, items, ITEMS, NULL);
+	assert_int_equal(find(items, n, SHMIPC_ITEM_GRANT, s.p.server_seg.handle)->slot, 0);
+	scene_close(&s);
+}
+
 static const struct CMUnitTest tests[] = {
 	abi_test(test_planned),
 	abi_test(test_former_dies),
@@ -584,6 +690,7 @@ static const struct CMUnitTest tests[] = {
 	abi_test(test_offer_alone),
 	abi_test(test_no_anchor),
 	abi_test(test_fdinfo_and_counters),
+	abi_test(test_late_requests),
 };
 
 abi_main(tests)

@@ -268,6 +268,35 @@ static void test_mappings_max(void **state)
 	abi_ep_close(&ep);
 }
 
+/* Nor can one mapping be cut into as many pieces as its process likes: a revoke has to undo each. */
+static void test_pieces_max(void **state)
+{
+	enum { PAGES = 256 };
+	struct abi_pair p = abi_pair_open(NAME);
+	struct abi_seg big, peer;
+	int page, cut = 0;
+
+	(void)state;
+	big = abi_seg_new(p.server.fd, PAGES * ABI_PAGE);
+	must(abi_grant(p.server.fd, p.at_server, big.handle, 5));
+	peer = abi_peer_map(p.client.fd, p.at_client, 5);
+	for (page = 1; page < PAGES; page += 2) {
+		if (mprotect((void *)(peer.map + page * ABI_PAGE), ABI_PAGE, PROT_NONE)) {
+			assert_int_equal(errno, ENOMEM);
+			break;
+		}
+		cut++;
+	}
+	print_message("%d holes\n", cut);
+	assert_in_range(cut, 10, 40);
+	/* Nothing keeps it from letting go. */
+	must(abi_revoke(p.server.fd, p.at_server, 5));
+	assert_int_equal(abi_touch(peer.map, false), SIGBUS);
+	abi_unmap(&peer);
+	abi_unmap(&big);
+	abi_pair_close(&p);
+}
+
 /* An owner that drops its segment loses its own mapping; the peer keeps what it was granted. */
 static void test_owner_closes(void **state)
 {
@@ -443,6 +472,7 @@ static const struct CMUnitTest tests[] = {
 	abi_test(test_revoke),
 	abi_test(test_revoke_zeros),
 	abi_test(test_mappings_max),
+	abi_test(test_pieces_max),
 	abi_test(test_owner_closes),
 	abi_test(test_close_revokes),
 	abi_test(test_race_map),
