@@ -335,6 +335,16 @@ static int view_record(struct shmipc_view *view, struct vm_area_struct *vma,
 	return 0;
 }
 
+/*
+ * Without a right because it is out since it was let in? First it is that, then its rights go, in
+ * adoption_over_locked(): so in the other order here.
+ */
+static bool gone_since(const struct shmipc_attachment *att)
+{
+	smp_rmb();
+	return READ_ONCE(att->hold) == SHMIPC_HOLD_GONE;
+}
+
 /* Checks and records; the VMA is not yet where a revoke would find its entries. */
 int shmipc_view_mmap(struct shmipc_attachment *att, struct vm_area_struct *vma)
 {
@@ -348,10 +358,10 @@ int shmipc_view_mmap(struct shmipc_attachment *att, struct vm_area_struct *vma)
 		return err;
 	view = shmipc_view_find(att->ep, vma->vm_pgoff);
 	if (!view)
-		return -EINVAL;
+		return gone_since(att) ? -ESTALE : -EINVAL;
 	err = view_record(view, vma, att);
 	shmipc_view_put(view);
-	return err;
+	return err == -EINVAL && gone_since(att) ? -ESTALE : err;
 }
 
 #ifdef CONFIG_SHMIPC_KUNIT_TEST
