@@ -29,10 +29,11 @@ rows_sane() {
 		all(.sleeps.median > 0.9)'
 }
 
-# What both ends must call at least is known: the floors sleep and wake, a socket writes and reads.
+# What both ends must call at least is known: the floors sleep and wake, a socket writes and reads. The server's
+# last read may come after the client has seen the end.
 calls_counted() {
 	holds '[.rows[] | select(.workload == "ping-pong" and .variant == "" and .place == "one CPU" and .bytes == 64
-		and .transport == "unix")] | all(.system_calls >= 4 and .system_calls < 4.2)'
+		and .transport == "unix")] | all(.system_calls > 3.9 and .system_calls < 4.2)'
 	holds '[.rows[] | select(.workload == "ping-pong" and .variant == "" and .place == "one CPU" and .bytes == 64
 		and .transport == "shmipc")] | all(.system_calls > 0)'
 }
