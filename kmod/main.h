@@ -30,8 +30,8 @@
  * What ->mmap, ->fault and vm_ops take (att->sem, view->sem, view_lock, ready_lock) is never held
  * across copy_*_user, allocation, fput or unmap_mapping_range. For segment->moves that is true but
  * for the last: who ends a right holds it until that is gone, and death waits for it. ep->lock is
- * held for as long as an endpoint's own process likes (a handover unmaps all that it has), so nobody
- * takes it who holds what others need: a namespace's names, a segment's moves.
+ * held for as long as an endpoint's own process likes (a handover unmaps all that it has), so who
+ * holds what others need, a namespace's names or a segment's moves, does not take it.
  *
  * RCU: endpoints, attachments, sessions, listeners and views are freed after a grace period, so
  * that ringing a doorbell takes no reference.

@@ -335,12 +335,10 @@ static int view_record(struct shmipc_view *view, struct vm_area_struct *vma,
 	return 0;
 }
 
-/*
- * Without a right because it is out since it was let in? First it is that, then its rights go, in
- * adoption_over_locked(): so in the other order here.
- */
+/* Without a right because it is out since it was let in? */
 static bool gone_since(const struct shmipc_attachment *att)
 {
+	/* First it is out, then its rights go (adoption_over_locked()): in the other order here. */
 	smp_rmb();
 	return READ_ONCE(att->hold) == SHMIPC_HOLD_GONE;
 }

@@ -754,7 +754,7 @@ struct shmipc_item {
 #define SHMIPC_ITEM_PEER_CLOSED	(1U << 3)	/* SESSION: the peer has closed, or refused */
 #define SHMIPC_ITEM_PEER_DIED	(1U << 4)	/* SESSION: by dying */
 #define SHMIPC_ITEM_ZERO	(1U << 5)	/* SESSION: made with ZERO_REVOKED */
-#define SHMIPC_ITEM_FROZEN	(1U << 6)	/* SEGMENT: by SEG_FREEZE; not said of what is given */
+#define SHMIPC_ITEM_FROZEN	(1U << 6)	/* SEGMENT: by SEG_FREEZE, and not given */
 #define SHMIPC_ITEM_GIVEN	(1U << 7)	/* SEGMENT, GRANT, SLOT: not taken yet */
 #define SHMIPC_ITEM_TAKEN	(1U << 8)	/* SEGMENT: a peer's now; the handle is left */
 #define SHMIPC_ITEM_PEER_PAUSED	(1U << 9)	/* SESSION: the peer has yielded, or is an orphan */
