@@ -610,7 +610,8 @@ int shmipc_finish(struct shmipc_stream *stream);
  * @stream: the stream
  * @code: for the peer: shmipc_stream_reset_code()
  *
- * A reservation is cancelled. Messages held from the stream stay valid until they are returned.
+ * A reservation is cancelled. Messages held from the stream stay valid until they are returned. Threads
+ * that wait on it get -ECONNRESET; shmipc_wait() reports SHMIPC_EV_READ until it is closed.
  *
  * Return: 0, also on a stream that was reset already; -EPIPE, -EOWNERDEAD, -EBADMSG the session
  * ended, as shmipc_session_error().
