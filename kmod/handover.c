@@ -518,15 +518,23 @@ int shmipc_commit(struct shmipc_call *call)
 	const struct shmipc_commit *arg = call->arg;
 	struct shmipc_attachment *att = call->att, *old = NULL;
 	LIST_HEAD(doomed);
+	bool lost;
 	int err;
 
 	if (arg->flags)
 		return -EOPNOTSUPP;
+again:
 	mutex_lock(&call->ep->lock);
 	err = commit_reserve_locked(att) ?: commit_begin_locked(att, &old);
+	lost = err == -EAGAIN && is_lost(call->ep, &call->ep->att);
 	if (!err)
 		commit_locked(call->ep, att, old, &doomed);
 	mutex_unlock(&call->ep->lock);
+	if (lost) {
+		/* A holder that died since YIELD: what becomes of the endpoint is on its way. */
+		flush_work(&call->ep->settle);
+		goto again;
+	}
 	if (err)
 		return err;
 	sessions_close(&doomed);

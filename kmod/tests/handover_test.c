@@ -325,6 +325,32 @@ static void handover_zapped_first(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, h.ep->next);
 }
 
+/* A holder that is lost is no orphan yet: COMMIT waits for that, and says nothing of its own. */
+static void handover_lost_before_commit(struct kunit *test)
+{
+	struct racer r = {};
+	struct handover h;
+
+	shmipc_test_pair(test, &h.p, "kunit.lost-before");
+	h.by = shmipc_test_open(test);
+	offer(test, &h, SHMIPC_OFFER_KEEP);
+	KUNIT_ASSERT_EQ(test, adopt(test, h.by, h.offer, NULL, &h.next), 0L);
+	KUNIT_ASSERT_EQ(test, yield_holder(test, &h), 0L);
+	r.att = shmipc_test_att(h.next);
+	r.ep = h.ep;
+	/* First in the row for the lock; who makes it an orphan comes after it. */
+	mutex_lock(&h.ep->lock);
+	racer_start(test, &r);
+	while (READ_ONCE(r.task->__state) != TASK_UNINTERRUPTIBLE)
+		usleep_range(100, 200);
+	KUNIT_EXPECT_EQ(test, shmipc_attachment_end(h.old, SHMIPC_ENDING_DIED), 0);
+	usleep_range(1000, 2000);
+	mutex_unlock(&h.ep->lock);
+	racer_end(test, &r);
+	KUNIT_EXPECT_EQ(test, r.err, 0L);
+	KUNIT_EXPECT_PTR_EQ(test, h.ep->att, r.att);
+}
+
 /* ---- charges ---- */
 
 #define PAGES(user)	atomic_long_read(&(user)->pages)
@@ -568,6 +594,7 @@ static struct kunit_case handover_cases[] = {
 	KUNIT_CASE(handover_waits_for_faults),
 	KUNIT_CASE(handover_commit_or_cancel),
 	KUNIT_CASE(handover_zapped_first),
+	KUNIT_CASE(handover_lost_before_commit),
 	KUNIT_CASE(handover_charges),
 	KUNIT_CASE(handover_charges_kept),
 	KUNIT_CASE(handover_charges_given_back),
