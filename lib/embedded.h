@@ -231,7 +231,7 @@ int session_add_locked(struct embedded *e, struct session *session);
 int session_watch(struct embedded *e, struct session *session);
 void session_unwatch(struct embedded *e, struct session *session);
 /* Maps what was granted, for segment_map() to find. Takes over @fd unless it fails. */
-int session_grant(const struct embedded *e, struct session *session, uint32_t slot, int fd, size_t max);
+int session_grant_locked(const struct embedded *e, struct session *session, uint32_t slot, int fd, size_t max);
 /* MOVED came: from now on the peer is the process of @pidfd, which is taken over unless it fails. */
 int session_moved(struct session *session, int pidfd);
 /*
@@ -251,7 +251,7 @@ void session_forget(struct session *session);
 void session_pump_locked(struct embedded *e, struct session *session, bool outside, int want);
 void session_died_locked(struct embedded *e, struct session *session);
 void session_rang_locked(struct embedded *e, struct session *session);
-int session_take_hello(const struct embedded *e, struct session *session,
+int session_take_hello_locked(const struct embedded *e, struct session *session,
 		       const struct link_message *message, const int fds[LINK_FDS]);
 
 /* embedded_bind.c */

@@ -257,7 +257,7 @@ static int take_grant(struct embedded *e, const struct move *move, int fds[MOVE_
 		return segment_given(s, container_of(segment, struct segment, object),
 				     move->grant.slot);
 	}
-	err = session_grant(e, s, move->grant.slot, fds[0], SESSION_BYTES_MAX);
+	err = session_grant_locked(e, s, move->grant.slot, fds[0], SESSION_BYTES_MAX);
 	if (!err)
 		fds[0] = -1;
 	return err;

@@ -107,7 +107,7 @@ static int refusal(uint32_t value)
 }
 
 /* Returns 1 when nothing came yet; else the verdict: 0 for WELCOME, -EAGAIN for a full backlog. */
-static int hear_answer(const struct embedded *e, struct session *session)
+static int hear_answer(struct embedded *e, struct session *session)
 {
 	struct link_message message = { 0 };
 	struct ucred who;
@@ -118,8 +118,12 @@ static int hear_answer(const struct embedded *e, struct session *session)
 		return -ECONNREFUSED;
 	if (ret < 0)
 		return ret == -EAGAIN ? 1 : ret;
-	if (message.type == LINK_WELCOME)
-		return session_take_hello(e, session, &message, fds);
+	if (message.type == LINK_WELCOME) {
+		lock(&e->lock);
+		ret = session_take_hello_locked(e, session, &message, fds);
+		unlock(&e->lock);
+		return ret;
+	}
 	/* Who listened has a successor, which will answer, and tells how often it was handed over then. */
 	ret = -EBADMSG;
 	if (message.type == LINK_MOVED)
@@ -132,7 +136,7 @@ static int hear_answer(const struct embedded *e, struct session *session)
 	return message.type == LINK_REFUSE ? refusal(message.value) : ret;
 }
 
-static int wait_answer(const struct embedded *e, struct session *session, int64_t timeout_ns)
+static int wait_answer(struct embedded *e, struct session *session, int64_t timeout_ns)
 {
 	int64_t deadline = timeout_ns < 0 ? 0 : deadline_after(timeout_ns);
 	struct pollfd fds[2] = {

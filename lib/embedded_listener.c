@@ -233,7 +233,7 @@ static int check_hello_locked(struct embedded *e, struct listener *listener,
 			      struct session *session, const struct link_message *message,
 			      const int fds[LINK_FDS])
 {
-	int err = session_take_hello(e, session, message, fds);
+	int err = session_take_hello_locked(e, session, message, fds);
 
 	if (err)
 		return err;

@@ -194,7 +194,7 @@ struct news {
 };
 
 /* Descriptors kept of what this uid granted, in all sessions. */
-static unsigned int kept_of(const struct embedded *e, uint32_t uid)
+static unsigned int kept_of_locked(const struct embedded *e, uint32_t uid)
 {
 	unsigned int at = 0, kept = 0;
 	struct object *object;
@@ -212,7 +212,7 @@ static unsigned int kept_of(const struct embedded *e, uint32_t uid)
  * May another descriptor be kept? Not all of this process's for who grants what no frame names, in one
  * session or in many.
  */
-static bool may_keep(const struct embedded *e, const struct session *session)
+static bool may_keep_locked(const struct embedded *e, const struct session *session)
 {
 	struct rlimit files;
 
@@ -220,10 +220,10 @@ static bool may_keep(const struct embedded *e, const struct session *session)
 		return true;
 	return session->nr_grants + session->nr_taken < KEPT_FOREIGN &&
 	       (getrlimit(RLIMIT_NOFILE, &files) ||
-		kept_of(e, session->now.uid) < files.rlim_cur / KEPT_SHARE);
+		kept_of_locked(e, session->now.uid) < files.rlim_cur / KEPT_SHARE);
 }
 
-int session_grant(const struct embedded *e, struct session *session, uint32_t slot, int fd, size_t max)
+int session_grant_locked(const struct embedded *e, struct session *session, uint32_t slot, int fd, size_t max)
 {
 	struct pv_mapping mapping;
 	struct grant *grants;
@@ -241,7 +241,7 @@ int session_grant(const struct embedded *e, struct session *session, uint32_t sl
 	err = segment_map(fd, max, &mapping);
 	if (err)
 		return err;
-	if (!may_keep(e, session)) {
+	if (!may_keep_locked(e, session)) {
 		session->stuck = true;
 		close(fd);
 		fd = -1;
@@ -250,13 +250,13 @@ int session_grant(const struct embedded *e, struct session *session, uint32_t sl
 	return 0;
 }
 
-static int keep_grant(const struct embedded *e, struct session *session, uint32_t slot, int fd)
+static int keep_grant_locked(const struct embedded *e, struct session *session, uint32_t slot, int fd)
 {
 	int err;
 
 	if (slot >= SHMIPC_SLOTS_MAX || session->slots_seen[slot / 8] & 1U << slot % 8)
 		return -EBADMSG;
-	err = session_grant(e, session, slot, fd, SESSION_BYTES_MAX - session->bytes_in);
+	err = session_grant_locked(e, session, slot, fd, SESSION_BYTES_MAX - session->bytes_in);
 	if (err)
 		return err;
 	session->grants[session->nr_grants - 1].ahead = true;
@@ -267,7 +267,7 @@ static int keep_grant(const struct embedded *e, struct session *session, uint32_
 }
 
 /* What HELLO and WELCOME bring: the peer's first segment and its bell. Takes over both. */
-int session_take_hello(const struct embedded *e, struct session *session,
+int session_take_hello_locked(const struct embedded *e, struct session *session,
 		       const struct link_message *message, const int fds[LINK_FDS])
 {
 	/* Root takes this process for its own kind, if that has dropped root since: it means no harm. */
@@ -275,7 +275,7 @@ int session_take_hello(const struct embedded *e, struct session *session,
 	int err = link_check_bell(fds[1], suspect, &session->datagram_out);
 
 	if (!err)
-		err = keep_grant(e, session, 0, fds[0]);
+		err = keep_grant_locked(e, session, 0, fds[0]);
 	if (err) {
 		link_close(fds, LINK_FDS);
 		return err;
@@ -379,7 +379,7 @@ static int take_message_locked(struct embedded *e, struct session *session, cons
 
 	switch (message->type) {
 	case LINK_GRANT:
-		err = keep_grant(e, session, message->value, fds[0]);
+		err = keep_grant_locked(e, session, message->value, fds[0]);
 		break;
 	case LINK_MOVED:
 		err = take_moved_locked(e, session, fds[0]);
