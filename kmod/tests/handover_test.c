@@ -189,12 +189,14 @@ static void handover_publishes_nothing(struct kunit *test)
  * struct racer - a thread that does one thing
  * @att: whose COMMIT
  * @ep: whose deadline, if @att is NULL
+ * @withdraws: ends @ep's offer instead
  * @done: it has
  * @err: of it
  */
 struct racer {
 	struct shmipc_attachment *att;
 	struct shmipc_endpoint *ep;
+	bool withdraws;
 	struct task_struct *task;
 	struct completion done;
 	long err;
@@ -208,6 +210,10 @@ static int race(void *arg)
 
 	if (r->att) {
 		r->err = shmipc_commit(&call);
+	} else if (r->withdraws) {
+		mutex_lock(&r->ep->lock);
+		shmipc_withdraw_locked(r->ep);
+		mutex_unlock(&r->ep->lock);
 	} else {
 		shmipc_endpoint_get(r->ep);
 		deadline(&r->ep->timer.work);
@@ -289,19 +295,6 @@ static void handover_commit_or_cancel(struct kunit *test)
 	kunit_info(test, "committed %d of %d", committed, ROUNDS);
 }
 
-static int withdraw(void *arg)
-{
-	struct racer *r = arg;
-
-	mutex_lock(&r->ep->lock);
-	shmipc_withdraw_locked(r->ep);
-	mutex_unlock(&r->ep->lock);
-	complete(&r->done);
-	while (!kthread_should_stop())
-		schedule_timeout_interruptible(1);
-	return 0;
-}
-
 /* A successor that is out may have pages mapped until it is zapped: so long others zap it, too. */
 static void handover_zapped_first(struct kunit *test)
 {
@@ -312,10 +305,9 @@ static void handover_zapped_first(struct kunit *test)
 	handover_adopted(test, &h, "kunit.zapped");
 	next = shmipc_test_att(h.next);
 	r.ep = h.ep;
-	init_completion(&r.done);
+	r.withdraws = true;
 	down_read(&next->sem);
-	r.task = kthread_run(withdraw, &r, "shmipc-withdraw");
-	KUNIT_ASSERT_FALSE(test, IS_ERR(r.task));
+	racer_start(test, &r);
 	while (READ_ONCE(r.task->__state) != TASK_UNINTERRUPTIBLE)
 		usleep_range(100, 200);
 	KUNIT_EXPECT_EQ(test, HOLD(h.next), (int)SHMIPC_HOLD_GONE);
