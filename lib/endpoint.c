@@ -101,7 +101,6 @@ int endpoint_new(struct provider *pv, struct shmipc_endpoint **out)
 		return err;
 	}
 	ep->pv = pv;
-	ep->cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	ep->poll_fd = -1;
 	spin_init(&ep->spin);
 	list_init(&ep->hot);

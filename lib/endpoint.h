@@ -87,7 +87,6 @@ enum { POLL_NONE, POLL_LOOKS, POLL_NEWS, POLL_SLEEPS };
 struct shmipc_endpoint {
 	struct provider *pv;		/* (invariant) */
 	uint32_t process;		/* who may use this; none once it was handed over */
-	int cpus;			/* (invariant) CPUs that there are; a peer may have others than we */
 	atomic_int dead;		/* -errno once the provider says so */
 
 	struct lock poll_lock;

@@ -140,6 +140,8 @@ struct stream_record {
 #define RECORD_END_KIND(end)	((uint32_t)((end) >> 32))
 #define RECORD_END_CODE(end)	((uint32_t)(end))
 
+#define CPU_UNKNOWN	UINT32_MAX
+
 /* Words that the peer polls, a cache line for each reason to write. All modulo 2^32. */
 struct control {
 	/* Written by the receiver of frames when it passes slots. */
@@ -148,7 +150,7 @@ struct control {
 	uint64_t return_lap;
 	/* Written before its sleep: the seq whose publication shall ring, and its CPU. */
 	uint32_t rx_event __attribute__((aligned(CACHE_LINE)));
-	uint32_t cpu;
+	uint32_t cpu;		/* CPU_UNKNOWN until its first wait */
 	/* Written by a blocked sender: the return count, and the cursor, that shall ring. */
 	uint32_t tx_event __attribute__((aligned(CACHE_LINE)));
 	uint32_t slot_event;

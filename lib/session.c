@@ -51,7 +51,7 @@ static int make_segment(struct shmipc_session *s, uint32_t streams)
 	/* Armed for the first frame; nothing else is waited for. Nobody else sees it yet. */
 	s->rx.control->rx_cursor = 1;
 	s->rx.control->rx_event = 1;
-	s->rx.control->cpu = UINT32_MAX;
+	s->rx.control->cpu = CPU_UNKNOWN;
 	s->tx.control->tx_event = UINT32_MAX;
 	s->tx.control->slot_event = 0;
 	header = segment->addr;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
-/* spin.c - the policy of adaptive spinning */
+/* spin.c - the policy of adaptive spinning, and of giving way */
 #include "spin.h"
 
 #define AVERAGE_CAP_NS	1000000	/* one long wait is forgotten within a few short ones */
@@ -34,4 +34,33 @@ void spin_preempted(struct spin *spin)
 {
 	spin->limit_ns /= 2;
 	spin->skip = SPIN_SKIP;
+}
+
+enum spin_yield spin_may_yield(struct spin *spin)
+{
+	if (spin->yield_skip) {
+		spin->yield_skip--;
+		return YIELD_NOT;
+	}
+	return spin->yields++ % YIELD_SAMPLE && !spin->yield_pause ? YIELD : YIELD_TIMED;
+}
+
+/* @pause, some times longer, up to @most; longer than that it stays as it is. */
+static uint32_t longer(uint32_t pause, uint32_t times, uint32_t most)
+{
+	if (pause >= most)
+		return pause;
+	pause = pause ? pause * times : 1;
+	return pause < most ? pause : most;
+}
+
+void spin_yielded(struct spin *spin, bool found, uint64_t took_ns)
+{
+	if (took_ns > YIELD_LONG_NS)
+		spin->yield_pause = longer(spin->yield_pause, 4, YIELD_SKIP_LONG);
+	else if (!found)
+		spin->yield_pause = longer(spin->yield_pause, 2, YIELD_SKIP);
+	else
+		spin->yield_pause /= 2;
+	spin->yield_skip = spin->yield_pause;
 }

@@ -6,10 +6,17 @@
  * otherwise. The policy learns from what the last waits took; it reads no clock itself. Where it
  * pays at all it is worth its full time: who gives up early, in a wait that is longer than usual,
  * costs both ends a wake-up, and those make the next waits long as well.
+ *
+ * Where both share a CPU, looking keeps the partner from running. There a wait first gives the CPU
+ * away, as sched_yield() does. Two programs that have the CPU to themselves take turns so, and neither sleeps.
+ * A third that wants it all would get it for a millisecond or three at each yield, where a wake is
+ * served sooner: so yields are timed, one in some while all is well, and after one that took long the next
+ * is some waits away, after several some thousand.
  */
 #ifndef SHMIPC_SPIN_H
 #define SHMIPC_SPIN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define SPIN_MAX_NS	50000	/* never longer than this: twice what a wake-up costs */
@@ -17,12 +24,21 @@
 #define SPIN_JUMP_NS	100000	/* a clock step inside a spin that means: preempted, and not just interrupted */
 #define SPIN_RETRY	64	/* one wait in so many is tried though it did not pay before */
 #define SPIN_SKIP	16	/* waits without a spin after a preemption */
+#define YIELD_LONG_NS	100000	/* a yield that takes longer: somebody else had the CPU, or the partner's work is long */
+#define YIELD_SAMPLE	8	/* one yield in so many is timed while none takes long: reading the clock costs */
+#define YIELD_SKIP	64	/* at most, waits without a yield after some that found nothing, which cost little */
+#define YIELD_SKIP_LONG	16384	/* likewise, after some that took long */
+
+enum spin_yield { YIELD_NOT, YIELD, YIELD_TIMED };
 
 struct spin {
 	uint32_t average_ns;	/* moving average of the waits */
 	uint32_t limit_ns;	/* halved by each preemption, grows back */
 	uint32_t skip;
 	uint32_t waits;
+	uint32_t yields;
+	uint32_t yield_pause;	/* waits between two of them */
+	uint32_t yield_skip;	/* until the next */
 };
 
 void spin_init(struct spin *spin);
@@ -31,5 +47,10 @@ uint32_t spin_budget(struct spin *spin);
 /* The wait took this long, spinning and sleeping together. */
 void spin_learn(struct spin *spin, uint64_t wait_ns);
 void spin_preempted(struct spin *spin);
+
+/* May the wait that begins now yield? */
+enum spin_yield spin_may_yield(struct spin *spin);
+/* It did, and had the CPU again after @took_ns, or 0: not timed. */
+void spin_yielded(struct spin *spin, bool found, uint64_t took_ns);
 
 #endif

@@ -19,6 +19,7 @@
 #define SYNC_AGE_NS	20000	/* likewise: a sync may be so old, of who asks again and again */
 #define LOOK_ROUNDS	64	/* of a call that may not block, while its peers don't stop */
 #define SPIN_TURN	16	/* polls between two looks at the clock */
+#define YIELDS		2	/* before a sleep: the first may find a partner in the midst of its answer */
 #define SPIN_PACE_NS	1000	/* between two polls of who has not asked for anything */
 #define EVENTS_MAX	64
 #define COOKIES_MIN	4	/* so few objects hardly ever have two events at once */
@@ -138,25 +139,32 @@ static bool arm_hot(struct shmipc_endpoint *ep, struct shmipc_notify *notify, st
 	return found;
 }
 
-/* ---- spinning ----------------------------------------------------------- */
+/* ---- spinning, and giving way ------------------------------------------- */
 
-/* Is there a partner on another CPU to wait for? Tells the partners where this one runs. */
-static bool worth_spinning(struct shmipc_endpoint *ep)
+/* Where those who may answer ran when they last waited. */
+enum partners { NOBODY, HERE, ELSEWHERE };
+
+/* Of the hot sessions. ELSEWHERE: at least one. Tells the partners where this one runs. */
+static enum partners find_partners(struct shmipc_endpoint *ep)
 {
-	struct list *pos, *next;
 	uint32_t cpu = sched_getcpu();
-	bool other = false;
+	enum partners found = NOBODY;
+	struct list *pos, *next;
 
 	lock(&ep->poll_lock);
 	list_for_each_safe(pos, next, &ep->hot) {
 		struct shmipc_session *s = container_of(pos, struct shmipc_session, hot);
+		uint32_t peer = load_relaxed(&s->tx.peer->cpu);
 
 		if (load_relaxed(&s->rx.control->cpu) != cpu)
 			store_relaxed(&s->rx.control->cpu, cpu);
-		other |= load_relaxed(&s->tx.peer->cpu) != cpu;
+		if (peer != cpu && peer != CPU_UNKNOWN)
+			found = ELSEWHERE;
+		else if (found == NOBODY)
+			found = HERE;
 	}
 	unlock(&ep->poll_lock);
-	return other;
+	return found;
 }
 
 /*
@@ -205,6 +213,32 @@ static bool spin(struct shmipc_endpoint *ep, uint64_t begun)
 		last = now;
 	} while (now - begun < budget);
 	return false;
+}
+
+/*
+ * The partners are all on this CPU, and can't answer before they have it. Those that sleep are rung for;
+ * the others come to run by the yield, and what they then send is found without a bell, a wake or a
+ * sleep. True: found something. What is hot stays hot.
+ */
+static bool give_way(struct shmipc_endpoint *ep)
+{
+	enum spin_yield yield = spin_may_yield(&ep->spin);
+	uint64_t took = 0, begun = 0;
+	bool found = false;
+
+	if (yield == YIELD_NOT)
+		return false;
+	endpoint_flush(ep);
+	if (yield == YIELD_TIMED)
+		begun = now_ns();
+	for (int i = 0; i < YIELDS && !found; i++) {
+		sched_yield();
+		found = poll_hot(ep, false);
+	}
+	if (yield == YIELD_TIMED)
+		took = now_ns() - begun;
+	spin_yielded(&ep->spin, found, took);
+	return found;
 }
 
 /* ---- leading ------------------------------------------------------------ */
@@ -348,12 +382,13 @@ static int look_once(struct shmipc_endpoint *ep, struct waiter *w)
 static int lead(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns,
 		uint64_t deadline)
 {
-	bool spins = ep->cpus > 1 && !w->ready(w->arg) && worth_spinning(ep), over = false;
-	uint64_t begun = spins ? now_ns() : 0;
+	enum partners partners = w->ready(w->arg) ? NOBODY : find_partners(ep);
+	uint64_t begun = partners == ELSEWHERE ? now_ns() : 0;
+	bool over = false;
 	int err;
 
-	/* What a spin finds is not armed for: it would be cold, and the next wait would sleep. */
-	if (spins && spin(ep, begun)) {
+	/* What is found so is not armed for: it would be cold, and the next wait would sleep. */
+	if ((partners == ELSEWHERE && spin(ep, begun)) || (partners == HERE && give_way(ep))) {
 		ep->since_sync++;
 		err = provider_calls(ep) ? take_events(ep) : 0;
 		if (err < 0)
@@ -371,7 +406,7 @@ static int lead(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns
 		if (timeout_ns > 0 && !left && !over)
 			return -ETIMEDOUT;
 	}
-	if (spins)
+	if (partners == ELSEWHERE)
 		spin_learn(&ep->spin, now_ns() - begun);
 	return 0;
 }

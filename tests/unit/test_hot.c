@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
-/* Hot and idle sessions, the turn that each gets, and when a thread spins. */
+/* Hot and idle sessions, the turn that each gets, and when a thread spins or gives way. */
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
@@ -43,6 +43,23 @@ static void fake_clock(unsigned int calls, int64_t step)
 	fake_ns = ts.tv_sec * 1000000000LL + ts.tv_nsec;
 	fake_step = step;
 	fake_calls = calls;
+}
+
+/* ---- yields, likewise ------------------------------------------------------------- */
+
+#define YIELDS	2	/* in a wait, as in wait.c */
+
+static unsigned int yields;
+/* What the partner does while it has the CPU. */
+static void (*in_yield)(void *arg);
+static void *in_yield_arg;
+
+int sched_yield(void)
+{
+	yields++;
+	if (in_yield)
+		in_yield(in_yield_arg);
+	return syscall(SYS_sched_yield);
 }
 
 /* ---- hot and idle ----------------------------------------------------------------- */
@@ -292,7 +309,7 @@ static unsigned int polls_of_a_wait(struct duo *d, struct shmipc_stream *a, uint
 	heat(d->a);
 	spin_init(&d->a_ep->spin);
 	store_relaxed(&d->b->rx.control->cpu, peer_cpu);
-	store_relaxed(&d->a->rx.control->cpu, UINT32_MAX);
+	store_relaxed(&d->a->rx.control->cpu, CPU_UNKNOWN);
 	assert_int_equal(shmipc_read(a, &c, 1, 3 * MS), -ETIMEDOUT);
 	return d->a->empty_polls;
 }
@@ -309,21 +326,18 @@ static void test_where_it_spins(void **state)
 	cpu = pin(&before);
 	duo_open(&d, NULL);
 	duo_stream(&d, &b, &a);
-	/* There is only one CPU: it does not even ask how long. */
-	d.a_ep->cpus = 1;
-	assert_int_equal(polls_of_a_wait(&d, a, cpu + 1), 0);
+	yields = 0;
+	/* The peer is on this one, or nobody knows where: it does not even ask how long. */
+	assert_int_equal(polls_of_a_wait(&d, a, cpu), YIELDS);
+	assert_int_equal(polls_of_a_wait(&d, a, CPU_UNKNOWN), YIELDS);
 	assert_int_equal(d.a_ep->spin.waits, 0);
 	/* Where it runs is told all the same. */
-	assert_int_equal(load_relaxed(&d.a->rx.control->cpu), cpu);
-	/* There are several, and the peer is on this one. */
-	d.a_ep->cpus = 2;
-	assert_int_equal(polls_of_a_wait(&d, a, cpu), 0);
-	assert_int_equal(d.a_ep->spin.waits, 0);
 	assert_int_equal(load_relaxed(&d.a->rx.control->cpu), cpu);
 	/* The peer is on another: worth it. A spin that another process interrupts ends early. */
 	for (int tries = 0; tries < 50 && polls < 16; tries++)
 		polls = polls_of_a_wait(&d, a, cpu + 1);
 	assert_true(polls >= 16);
+	assert_int_equal(yields, 2 * YIELDS);
 	assert_int_equal(d.a_ep->spin.waits, 1);
 	assert_int_equal(load_relaxed(&d.a->rx.control->cpu), cpu);
 	duo_close(&d);
@@ -340,7 +354,6 @@ static void test_no_spin_when_idle(void **state)
 	(void)state;
 	duo_open(&d, NULL);
 	duo_stream(&d, &b, &a);
-	d.a_ep->cpus = 2;
 	take_bells(d.a_ep);
 	store_relaxed(&d.b->rx.control->cpu, sched_getcpu() + 1000);
 	while (is_hot(d.a))
@@ -375,7 +388,6 @@ static void test_clock_jump(void **state)
 	(void)state;
 	duo_open(&d, NULL);
 	duo_stream(&d, &b, &a);
-	d.a_ep->cpus = 2;
 	/* Even steps: two looks before it spins, then its time in peace. */
 	spin = spin_with_clock(&d, a, 2 + SPIN_MAX_NS / 1000, 1000);
 	assert_int_equal(spin.skip, 0);
@@ -404,7 +416,6 @@ static void test_pace(void **state)
 	(void)state;
 	duo_open(&d, NULL);
 	duo_stream(&d, &b, &a);
-	d.a_ep->cpus = 2;
 	for (int asks = 0; asks < 2; asks++) {
 		take_bells(d.a_ep);
 		if (asks)
@@ -496,7 +507,6 @@ static void test_spun_stays_hot(void **state)
 	(void)state;
 	duo_open(&d, NULL);
 	duo_stream(&d, &b, &a);
-	d.a_ep->cpus = 2;
 	take_bells(d.a_ep);
 	heat(d.a);
 	no_sync_yet(d.a_ep);
@@ -520,6 +530,147 @@ static void test_spun_stays_hot(void **state)
 	duo_close(&d);
 }
 
+/* ---- giving way ---------------------------------------------------------------------- */
+
+struct partner {
+	struct duo *d;
+	struct shmipc_stream *asked, *asks;
+	unsigned int late;	/* yields before that in which it answers */
+};
+
+/* Takes what there is, and answers, as one who is on the same CPU and does not sleep. */
+static void have_cpu(void *arg)
+{
+	struct partner *partner = arg;
+	char c;
+
+	if (yields % (partner->late + 1))
+		return;
+	assert_int_equal(shmipc_read(partner->asked, &c, 1, 0), 1);
+	assert_int_equal(shmipc_write(partner->asked, "a", 1, 0, 0), 1);
+}
+
+static void partner_begin(struct partner *partner, struct duo *d)
+{
+	duo_open(d, NULL);
+	duo_stream(d, &partner->asks, &partner->asked);
+	partner->d = d;
+	take_bells(d->a_ep);
+	take_bells(d->b_ep);
+	heat(d->a);
+	heat(d->b);
+	no_sync_yet(d->b_ep);
+	in_yield = have_cpu;
+	in_yield_arg = partner;
+	yields = 0;
+}
+
+static void partner_end(struct partner *partner)
+{
+	in_yield = NULL;
+	duo_close(partner->d);
+}
+
+static void ask(struct partner *partner, unsigned int flags)
+{
+	char c = 0;
+
+	/* Where both ran last. */
+	store_relaxed(&partner->d->a->rx.control->cpu, sched_getcpu());
+	assert_int_equal(shmipc_write(partner->asks, "q", 1, flags, 0), 1);
+	assert_int_equal(shmipc_read(partner->asks, &c, 1, LIMIT), 1);
+	assert_int_equal(c, 'a');
+}
+
+/* Its partner answers while it has the CPU: nobody sleeps, nobody rings, at the first yield or the second. */
+static void test_answer_in_a_yield(void **state)
+{
+	struct partner partner = { 0 };
+	cpu_set_t before;
+	struct duo d;
+
+	(void)state;
+	pin(&before);
+	for (partner.late = 0; partner.late < YIELDS; partner.late++) {
+		uint64_t bells, sleeps;
+
+		partner_begin(&partner, &d);
+		bells = duo_stats(d.a_ep).doorbells + duo_stats(d.b_ep).doorbells;
+		sleeps = duo_stats(d.b_ep).sleeps;
+		for (int i = 0; i < 100; i++)
+			ask(&partner, i % 2 ? SHMIPC_CORK : 0);
+		assert_int_equal(yields, 100 * (partner.late + 1));
+		assert_int_equal(duo_stats(d.b_ep).sleeps, sleeps);
+		assert_true(is_hot(d.b));
+		/* The first may find it armed from before. */
+		assert_in_range(duo_stats(d.a_ep).doorbells + duo_stats(d.b_ep).doorbells - bells, 0, 1);
+		partner_end(&partner);
+	}
+	unpin(&before);
+}
+
+/* One that sleeps can't answer before it was rung for. */
+static void test_corked_before_a_yield(void **state)
+{
+	struct partner partner = { 0 };
+	cpu_set_t before;
+	struct duo d;
+	uint64_t bells;
+
+	(void)state;
+	pin(&before);
+	partner_begin(&partner, &d);
+	store_relaxed(&d.a->rx.control->rx_event, (uint32_t)d.b->tx.next);
+	bells = duo_stats(d.b_ep).doorbells;
+	ask(&partner, SHMIPC_CORK);
+	assert_int_equal(yields, 1);
+	assert_int_equal(duo_stats(d.b_ep).doorbells, bells + 1);
+	partner_end(&partner);
+	unpin(&before);
+}
+
+static void time_passes(void *arg)
+{
+	fake_ns += *(int64_t *)arg;
+}
+
+/* So many waits in which nobody answers, and each yield takes so long, by the clock. */
+static unsigned int yields_of(struct duo *d, struct shmipc_stream *b, unsigned int waits, int64_t takes_ns)
+{
+	yields = 0;
+	spin_init(&d->b_ep->spin);
+	in_yield = time_passes;
+	in_yield_arg = &takes_ns;
+	/* A timeout of less than one step: nothing sleeps here. */
+	fake_clock(UINT_MAX, 1000);
+	while (waits--) {
+		store_relaxed(&d->a->rx.control->cpu, sched_getcpu());
+		heat(d->b);
+		assert_int_equal(shmipc_read(b, &(char){ 0 }, 1, 1), -ETIMEDOUT);
+	}
+	fake_calls = 0;
+	in_yield = NULL;
+	return yields;
+}
+
+/* Where a third program takes the CPU for milliseconds each time, there are hardly any. */
+static void test_yields_are_timed(void **state)
+{
+	struct shmipc_stream *a, *b;
+	cpu_set_t before;
+	struct duo d;
+
+	(void)state;
+	pin(&before);
+	duo_open(&d, NULL);
+	duo_stream(&d, &b, &a);
+	/* 1, 2, 4, ... 64, 64, ... waits apart; and 1, 4, 16, ... */
+	assert_in_range(yields_of(&d, b, 1000, 0), YIELDS * 18, YIELDS * 22);
+	assert_int_equal(yields_of(&d, b, 1000, 3 * MS), YIELDS * 6);
+	duo_close(&d);
+	unpin(&before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -528,6 +679,8 @@ int main(void)
 		cmocka_unit_test(test_where_it_spins), cmocka_unit_test(test_no_spin_when_idle),
 		cmocka_unit_test(test_clock_jump), cmocka_unit_test(test_pace),
 		cmocka_unit_test(test_syncs_by_the_clock), cmocka_unit_test(test_spun_stays_hot),
+		cmocka_unit_test(test_answer_in_a_yield), cmocka_unit_test(test_corked_before_a_yield),
+		cmocka_unit_test(test_yields_are_timed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
-/* The policy of adaptive spinning: it learns both ways, and stops after a preemption. */
+/* The policy of adaptive spinning: it learns both ways, and stops after a preemption; and of yields. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -82,12 +82,94 @@ static void test_preempted(void **state)
 	assert_true(spin.limit_ns == SPIN_MAX_NS);
 }
 
+/* ---- giving way ------------------------------------------------------------------ */
+
+/* @waits that end so, if they yield. Returns how many did. */
+static unsigned int yields(struct spin *spin, unsigned int waits, bool found, uint64_t took_ns)
+{
+	unsigned int done = 0;
+
+	while (waits--) {
+		enum spin_yield yield = spin_may_yield(spin);
+
+		if (yield == YIELD_NOT)
+			continue;
+		spin_yielded(spin, found, yield == YIELD_TIMED ? took_ns : 0);
+		done++;
+	}
+	return done;
+}
+
+/* As long as it pays each wait yields, and one in some is timed, the first among them. */
+static void test_yields(void **state)
+{
+	unsigned int timed = 0;
+	struct spin spin;
+
+	(void)state;
+	spin_init(&spin);
+	for (int i = 0; i < 10 * YIELD_SAMPLE; i++) {
+		enum spin_yield yield = spin_may_yield(&spin);
+
+		assert_int_not_equal(yield, YIELD_NOT);
+		timed += yield == YIELD_TIMED;
+		if (!i)
+			assert_int_equal(timed, 1);
+		spin_yielded(&spin, true, yield == YIELD_TIMED ? YIELD_LONG_NS : 0);
+	}
+	assert_int_equal(timed, 10);
+}
+
+/* A partner that is never done in time. */
+static void test_yields_for_nothing(void **state)
+{
+	struct spin spin;
+
+	(void)state;
+	spin_init(&spin);
+	/* 1, 2, 4, ... waits without one. */
+	assert_int_equal(yields(&spin, 1 + 2 + 3 + 5 + 9 + 17 + 33, false, 1000), 7);
+	assert_int_equal(yields(&spin, 100 * (YIELD_SKIP + 1), false, 1000), 100);
+	/* One that is found, and it is half as long; soon it is as before. */
+	assert_int_equal(yields(&spin, 3 * YIELD_SKIP, true, 1000), 3 * YIELD_SKIP - (2 * YIELD_SKIP - 1));
+	assert_int_equal(yields(&spin, 1000, true, 1000), 1000);
+}
+
+/* Somebody else wants the CPU: what a yield costs is then shared by thousands of waits. */
+static void test_yields_that_are_long(void **state)
+{
+	struct spin spin;
+
+	(void)state;
+	spin_init(&spin);
+	assert_in_range(yields(&spin, YIELD_SKIP_LONG, true, YIELD_LONG_NS + 1), 5, 10);
+	assert_in_range(yields(&spin, 100 * YIELD_SKIP_LONG, true, 3000000), 95, 100);
+	/* What finds nothing makes it no shorter. */
+	assert_in_range(yields(&spin, 10 * YIELD_SKIP_LONG, false, 1000), 9, 11);
+	/* It is alone again. */
+	(void)yields(&spin, 3 * YIELD_SKIP_LONG, true, 1000);
+	assert_int_equal(yields(&spin, 1000, true, 1000), 1000);
+}
+
+/* None is missed: while all is well it takes one in so many, then each is timed. */
+static void test_yields_get_long(void **state)
+{
+	struct spin spin;
+
+	(void)state;
+	spin_init(&spin);
+	(void)yields(&spin, 3, true, 1000);
+	assert_in_range(yields(&spin, 100000, true, 3000000), 6, YIELD_SAMPLE + 15);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_first), cmocka_unit_test(test_short_waits),
 		cmocka_unit_test(test_long_waits), cmocka_unit_test(test_never_too_long),
-		cmocka_unit_test(test_preempted),
+		cmocka_unit_test(test_preempted), cmocka_unit_test(test_yields),
+		cmocka_unit_test(test_yields_for_nothing), cmocka_unit_test(test_yields_that_are_long),
+		cmocka_unit_test(test_yields_get_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
