@@ -67,7 +67,7 @@ static __attribute__((cold, noinline)) int pass_cut(struct shmipc_stream *st)
 static int wait_frame(struct shmipc_stream *st, int64_t timeout_ns)
 {
 	struct shmipc_session *s = st->session;
-	struct waiter w = { .key = st, .ready = read_ready, .arg = st };
+	struct waiter w = { .key = st, .ready = read_ready, .arg = st, .looked = true };
 	bool ring = false, drain, drained = false;
 	int err;
 

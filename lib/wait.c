@@ -15,6 +15,8 @@
 
 #define IDLE_POLLS	32	/* polls without a find, after which a session is armed */
 #define IDLE_SPINS	4096	/* likewise, of who asks again and again without sleeping */
+#define LOOK_TURN	16	/* asks to one look at all, of who looked for its own frame each time */
+#define IDLE_ASKS	(IDLE_SPINS / LOOK_TURN)	/* as IDLE_SPINS, of such looks */
 #define SYNC_TURN	16	/* polls between two looks at the clock, where no anchor page tells of events */
 #define SYNC_AGE_NS	20000	/* likewise: a sync may be so old, of who asks again and again */
 #define LOOK_ROUNDS	64	/* of a call that may not block, while its peers don't stop */
@@ -83,13 +85,13 @@ void endpoint_heat(struct shmipc_endpoint *ep, struct shmipc_session *s)
 }
 
 /*
- * Returns how much was done. Who is @spinning arms late: what it waits for would have to ring, and
- * could not be seen without that. poll_lock held.
+ * Returns how much was done. What has been empty for more than @idle polls is armed: late by who goes on
+ * looking, for what it waits for would have to ring, and could not be seen without that. poll_lock held.
  */
-static unsigned int poll_hot_locked(struct shmipc_endpoint *ep, bool spinning)
+static unsigned int poll_hot_locked(struct shmipc_endpoint *ep, unsigned int idle)
 {
-	unsigned int idle = spinning ? IDLE_SPINS : IDLE_POLLS, done = 0;
 	struct list *pos, *next;
+	unsigned int done = 0;
 
 	list_for_each_safe(pos, next, &ep->hot) {
 		struct shmipc_session *s = container_of(pos, struct shmipc_session, hot);
@@ -106,12 +108,12 @@ static unsigned int poll_hot_locked(struct shmipc_endpoint *ep, bool spinning)
 	return done;
 }
 
-static unsigned int poll_hot(struct shmipc_endpoint *ep, bool spinning)
+static unsigned int poll_hot(struct shmipc_endpoint *ep, unsigned int idle)
 {
 	unsigned int done;
 
 	lock(&ep->poll_lock);
-	done = poll_hot_locked(ep, spinning);
+	done = poll_hot_locked(ep, idle);
 	unlock(&ep->poll_lock);
 	return done;
 }
@@ -197,7 +199,7 @@ static bool spin(struct shmipc_endpoint *ep, uint64_t begun)
 	endpoint_flush(ep);
 	do {
 		for (int i = 0; i < (asked ? SPIN_TURN : 1); i++) {
-			if (poll_hot(ep, true))
+			if (poll_hot(ep, IDLE_SPINS))
 				return true;
 			cpu_relax();
 		}
@@ -233,7 +235,7 @@ static bool give_way(struct shmipc_endpoint *ep)
 		begun = now_ns();
 	for (int i = 0; i < YIELDS && !found; i++) {
 		sched_yield();
-		found = poll_hot(ep, false);
+		found = poll_hot(ep, IDLE_POLLS);
 	}
 	if (yield == YIELD_TIMED)
 		took = now_ns() - begun;
@@ -277,14 +279,14 @@ static int call_provider(struct shmipc_endpoint *ep, struct pv_sync *sync)
 
 /* Takes in what the provider told, and polls. True: there may be more. */
 static bool handle(struct shmipc_endpoint *ep, const struct shmipc_ready *events, int n,
-		   bool spinning)
+		   unsigned int idle)
 {
 	bool more = false;
 
 	lock(&ep->poll_lock);
 	for (int i = 0; i < n; i++)
 		more |= endpoint_event(ep, &events[i]);
-	more |= poll_hot_locked(ep, spinning) > 0;
+	more |= poll_hot_locked(ep, idle) > 0;
 	unlock(&ep->poll_lock);
 	return more;
 }
@@ -333,7 +335,7 @@ static int take_turn(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeo
 		if (n < 0)
 			return n;
 	}
-	more |= handle(ep, events, n, false);
+	more |= handle(ep, events, n, IDLE_POLLS);
 	ep->since_sync++;
 	return more;
 }
@@ -345,7 +347,7 @@ static int take_events(struct shmipc_endpoint *ep)
 	struct pv_sync sync = { .events = events, .max_events = EVENTS_MAX };
 	int n = call_provider(ep, &sync);
 
-	return n < 0 ? n : handle(ep, events, n, true);
+	return n < 0 ? n : handle(ep, events, n, IDLE_SPINS);
 }
 
 static int64_t time_left(int64_t timeout_ns, uint64_t deadline)
@@ -359,16 +361,19 @@ static int64_t time_left(int64_t timeout_ns, uint64_t deadline)
 }
 
 /*
- * One look at what is there, for a call that may not wait. A peer that sends without end what nobody
- * waits for keeps it for so many rounds. Its session is not armed then: see leave_to_poller().
+ * One look at what is there, for a call that may not wait. Who has looked for its own frame leaves the
+ * rest to one ask in some, or until the provider calls. A peer that sends without end what nobody waits
+ * for keeps it for so many rounds. Its session is not armed then: see leave_to_poller().
  */
 static int look_once(struct shmipc_endpoint *ep, struct waiter *w)
 {
 	unsigned int rounds = 0;
 	int more;
 
-	poll_hot(ep, !w->arm);
 	ep->since_sync++;
+	if (w->looked && ep->since_sync % LOOK_TURN && !provider_calls(ep))
+		return w->ready(w->arg) ? 0 : -EAGAIN;
+	poll_hot(ep, w->looked ? IDLE_ASKS : w->arm ? IDLE_POLLS : IDLE_SPINS);
 	do {
 		if (!w->arm && !provider_calls(ep))
 			break;

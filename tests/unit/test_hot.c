@@ -93,7 +93,6 @@ static int take_bells(struct shmipc_endpoint *ep)
 /* Once in many polls, and in each tick, the provider is asked, and then all is armed: not what is looked at here. */
 static void no_sync_yet(struct shmipc_endpoint *ep)
 {
-	ep->since_sync = 0;
 	ep->synced = INT64_MAX;
 }
 
