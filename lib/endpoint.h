@@ -201,6 +201,12 @@ void endpoint_flush(struct shmipc_endpoint *ep);
  */
 void endpoint_heat(struct shmipc_endpoint *ep, struct shmipc_session *session);
 
+/*
+ * Makes a session hot that a thread is about to wait for. True: then whoever leads will look at it, and
+ * arm it before it sleeps. False: one who leads already may not. No lock held.
+ */
+bool endpoint_will_look(struct shmipc_endpoint *ep, struct shmipc_session *session);
+
 /* poll_lock held. False: not worth another turn, as session_event(). */
 bool endpoint_event(struct shmipc_endpoint *ep, const struct shmipc_ready *event);
 /*

@@ -29,21 +29,14 @@ static bool send_ready(void *arg)
 	return ready;
 }
 
-/* Waits for the window, or leaves word that it wants EV_WRITE. No lock held. */
-static int wait_window(struct shmipc_stream *st, uint64_t need, bool outside,
-		       const struct budget *budget)
+/* Asks the peer to ring when there is room, unless there is. No lock held. */
+static int ask_for_room(struct shmipc_session *s)
 {
-	struct shmipc_session *s = st->session;
-	struct waiter w = { .key = st, .ready = send_ready, .arg = st };
 	uint64_t before;
 	bool ring;
 	int err;
 
 	lock(&s->tx.lock);
-	st->need = need;
-	st->need_outside = outside;
-	if (list_empty(&st->blocked))
-		list_add_tail(&st->blocked, &s->tx.blocked);
 	before = s->tx.next;
 	err = tx_rearm(s);
 	/* What was owed may have gone out. */
@@ -51,9 +44,30 @@ static int wait_window(struct shmipc_stream *st, uint64_t need, bool outside,
 	unlock(&s->tx.lock);
 	if (ring)
 		session_ring(s, BELL_DATA);
-	if (err) {
+	if (err)
 		session_fail(s, err);
-		return err;
+	return err;
+}
+
+/* Waits for the window, or leaves word that it wants EV_WRITE. No lock held. */
+static int wait_window(struct shmipc_stream *st, uint64_t need, bool outside,
+		       const struct budget *budget)
+{
+	struct shmipc_session *s = st->session;
+	struct waiter w = { .key = st, .ready = send_ready, .arg = st };
+	int err;
+
+	lock(&s->tx.lock);
+	st->need = need;
+	st->need_outside = outside;
+	if (list_empty(&st->blocked))
+		list_add_tail(&st->blocked, &s->tx.blocked);
+	unlock(&s->tx.lock);
+	/* Who leads looks for it, and asks only before it sleeps. */
+	if (!budget->timeout || !endpoint_will_look(s->ep, s)) {
+		err = ask_for_room(s);
+		if (err)
+			return err;
 	}
 	if (!budget->timeout && !send_ready(st)) {
 		/* Nobody polls while a program only tries: frames and returns are taken here. */

@@ -84,6 +84,20 @@ void endpoint_heat(struct shmipc_endpoint *ep, struct shmipc_session *s)
 		list_add_tail(&s->hot, &ep->hot);
 }
 
+/* One who leads already may have armed all that was hot, and sleep. */
+bool endpoint_will_look(struct shmipc_endpoint *ep, struct shmipc_session *s)
+{
+	bool leading;
+
+	lock(&ep->poll_lock);
+	endpoint_heat(ep, s);
+	lock(&ep->lock);
+	leading = ep->leading;
+	unlock(&ep->lock);
+	unlock(&ep->poll_lock);
+	return !leading;
+}
+
 /*
  * Returns how much was done. What has been empty for more than @idle polls is armed: late by who goes on
  * looking, for what it waits for would have to ring, and could not be seen without that. poll_lock held.

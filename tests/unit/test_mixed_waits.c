@@ -74,6 +74,33 @@ static void test_reset_beside_wait(void **state)
 	duo_close(&d);
 }
 
+/* ---- a send that waits beside a leader that sleeps ------------------------------------ */
+
+/* The leader armed before there was anybody who waits for room. */
+static void test_send_follows(void **state)
+{
+	struct shmipc_stream *a, *b, *a2, *b2;
+	static char full[65536];
+	struct shmipc_options options = { .size = sizeof(options), .window = sizeof(full) };
+	struct thread reader, follower;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, &options);
+	duo_stream(&d, &b, &a);
+	duo_stream(&d, &b2, &a2);
+	spawn_leader(&reader, read_thread, d.a_ep, a);
+	for (size_t len = 0; len < sizeof(full);)
+		len += shmipc_write(a2, full, sizeof(full) / 4, 0, 0);
+	spawn_follower(&follower, send_thread, d.a_ep, a2);
+	for (size_t len = 0; len < sizeof(full);)
+		len += shmipc_read(b2, full, sizeof(full), 0);
+	join(&follower, 1);
+	assert_int_equal(shmipc_write(b, "x", 1, 0, 0), 1);
+	join(&reader, 1);
+	duo_close(&d);
+}
+
 /* ---- shmipc_wait() follows ------------------------------------------------------------ */
 
 /* A blocked reader leads; what it takes off the ring for others is the event loop's news. */
@@ -307,7 +334,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_close_beside_wait), cmocka_unit_test(test_reset_beside_wait),
-		cmocka_unit_test(test_wait_follows),
+		cmocka_unit_test(test_wait_follows), cmocka_unit_test(test_send_follows),
 		cmocka_unit_test(test_early_stream), cmocka_unit_test(test_early_end),
 		cmocka_unit_test(test_resumed), cmocka_unit_test(test_failed_elsewhere),
 		cmocka_unit_test(test_room_from_elsewhere),
