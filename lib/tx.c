@@ -300,22 +300,20 @@ static struct frame *frame_begin(struct shmipc_session *s, struct shmipc_stream 
 }
 
 /*
- * Release: the frame, its payload and the record's state before it; pairs with rx_drain(). The next
- * slots are still in the cache of the peer, who read them a lap ago. Fetched now, they are here when the
- * next frames are written; else the fence of each bell would wait for them. The first was fetched a frame
- * ago, but a peer that looks for the next frame may have taken it back.
+ * Release: the frame, its payload and the record's state before it; pairs with rx_drain(). The slots
+ * ahead are still in the cache of the peer, who read them a lap ago. Fetched now, the one after the next
+ * is here when it is written; else the fence of each bell would wait for it. The next one was fetched a
+ * frame ago, and to fetch it again would take it from a peer that looks whether it is there.
  */
 static void frame_publish(struct shmipc_session *s, struct shmipc_stream *st, struct frame *frame)
 {
 	struct tx *tx = &s->tx;
+	const struct frame *ahead;
 
 	store_release(&frame->seq, tx->next++);
-	for (unsigned int i = 0; i < 2; i++) {
-		const struct frame *next = &tx->ring[(tx->next + i) & (tx->slots - 1)];
-
-		prefetch_write(next);
-		prefetch_write((const char *)next + CACHE_LINE);
-	}
+	ahead = &tx->ring[(tx->next + 1) & (tx->slots - 1)];
+	prefetch_write(ahead);
+	prefetch_write((const char *)ahead + CACHE_LINE);
 	atomic_store_explicit(&s->ep->asked, true, memory_order_relaxed);
 	st->opened = true;
 	st->first = 0;
