@@ -428,13 +428,10 @@ void source_init(struct source *source, int kind, void *object)
 	source->object = object;
 }
 
-void endpoint_post(struct shmipc_endpoint *ep, struct source *source, uint32_t event)
+void endpoint_list_source(struct shmipc_endpoint *ep, struct source *source, uint32_t event)
 {
 	bool listed = false;
 
-	/* Programs that never call shmipc_wait() pay one load. */
-	if (!atomic_load_explicit(&ep->want_events, memory_order_relaxed) && !event)
-		return;
 	lock(&ep->lock);
 	if (event)
 		source->once |= 1U << event;

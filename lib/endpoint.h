@@ -12,8 +12,8 @@
  * bell and would leave a session hot that nobody polls, makes the descriptor readable.
  *
  * Sessions are *hot* (polled by the leader, doorbell not armed) or idle (armed: the peer
- * rings). A session becomes hot when its bell is taken, idle when the leader arms it, which it
- * does before it sleeps, or when polls keep finding nothing.
+ * rings). A session becomes hot when its bell is taken, or a send is about to wait on it; idle when
+ * the leader arms it, which it does before it sleeps, or when polls keep finding nothing.
  *
  * Locks, outermost first. None is held over user code or a copy beyond INLINE_MAX, nor over a
  * system call that may block. What they are held over is bounded, and by no peer: a futex call
@@ -21,7 +21,7 @@
  * waits for one of these locks, and the allocator's for memory of this process. @poll_lock, which a
  * spinning leader keeps while it looks, @buf_lock, tx.grow_lock and rx.map_lock are also held over
  * ringing, making and mapping segments, ends of rights, looks at peers, and log lines; calls that
- * only send or receive take none of these, but for buffers:
+ * only send or receive take none of these before they wait, but for buffers:
  *
  *	endpoint.poll_lock	the hot list; that a session or stream found there is not freed
  *	  endpoint.buf_lock	buffers: what they are granted to, who owns them
@@ -170,7 +170,14 @@ int endpoint_wait(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_
  * Wakes whoever sleeps for @key (all with NULL), followers and leader. It was changed under a lock
  * that their ready() takes too, or by a seq_cst store. Any lock of the order above may be held.
  */
-void endpoint_poke(struct shmipc_endpoint *ep, const void *key);
+void endpoint_poke_waiters(struct shmipc_endpoint *ep, const void *key);
+static inline void endpoint_poke(struct shmipc_endpoint *ep, const void *key)
+{
+	/* Mostly there is nobody, and each frame that comes asks. */
+	if (atomic_load(&ep->asleep) || atomic_load(&ep->nr_followers))
+		endpoint_poke_waiters(ep, key);
+}
+
 /* Somebody shall look at the hot list again: a leader that sleeps, or who polls shmipc_fd(). */
 void endpoint_kick(struct shmipc_endpoint *ep);
 
@@ -178,7 +185,14 @@ void endpoint_kick(struct shmipc_endpoint *ep);
 void endpoint_tell_poller(struct shmipc_endpoint *ep);
 
 /* Reports @event (0: look at its level) of @source at the next shmipc_wait(). */
-void endpoint_post(struct shmipc_endpoint *ep, struct source *source, uint32_t event);
+void endpoint_list_source(struct shmipc_endpoint *ep, struct source *source, uint32_t event);
+static inline void endpoint_post(struct shmipc_endpoint *ep, struct source *source, uint32_t event)
+{
+	/* Programs that never call shmipc_wait() pay one load. */
+	if (event || atomic_load_explicit(&ep->want_events, memory_order_relaxed))
+		endpoint_list_source(ep, source, event);
+}
+
 void source_init(struct source *source, int kind, void *object);
 void source_remove(struct shmipc_endpoint *ep, struct source *source);
 
@@ -202,10 +216,10 @@ void endpoint_flush(struct shmipc_endpoint *ep);
 void endpoint_heat(struct shmipc_endpoint *ep, struct shmipc_session *session);
 
 /*
- * Makes a session hot that a thread is about to wait for. True: then whoever leads will look at it, and
- * arm it before it sleeps. False: one who leads already may not. No lock held.
+ * For a thread that is about to wait: makes a session hot if nobody leads. True: then whoever leads next
+ * looks at it, and arms it before it sleeps. No lock held.
  */
-bool endpoint_will_look(struct shmipc_endpoint *ep, struct shmipc_session *session);
+bool endpoint_heat_for_wait(struct shmipc_endpoint *ep, struct shmipc_session *session);
 
 /* poll_lock held. False: not worth another turn, as session_event(). */
 bool endpoint_event(struct shmipc_endpoint *ep, const struct shmipc_ready *event);

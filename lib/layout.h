@@ -148,9 +148,9 @@ struct control {
 	uint32_t rx_cursor __attribute__((aligned(CACHE_LINE)));
 	/* Written before the first return of a lap: it. A word in the ring has 16 bits of that. */
 	uint64_t return_lap;
-	/* Written before its sleep: the seq whose publication shall ring, and its CPU. */
+	/* Written before its sleep: the seq whose publication shall ring; and when it rings, too, its CPU. */
 	uint32_t rx_event __attribute__((aligned(CACHE_LINE)));
-	uint32_t cpu;		/* CPU_UNKNOWN until its first wait */
+	uint32_t cpu;		/* CPU_UNKNOWN before the session begins on its side */
 	/* Written by a blocked sender: the return count, and the cursor, that shall ring. */
 	uint32_t tx_event __attribute__((aligned(CACHE_LINE)));
 	uint32_t slot_event;

@@ -67,7 +67,7 @@ static __attribute__((cold, noinline)) int pass_cut(struct shmipc_stream *st)
 static int wait_frame(struct shmipc_stream *st, int64_t timeout_ns)
 {
 	struct shmipc_session *s = st->session;
-	struct waiter w = { .key = st, .ready = read_ready, .arg = st, .looked = true };
+	struct waiter w = { .key = st, .ready = read_ready, .arg = st };
 	bool ring = false, drain, drained = false;
 	int err;
 
@@ -97,7 +97,8 @@ static int wait_frame(struct shmipc_stream *st, int64_t timeout_ns)
 			return 0;
 		}
 		/* Once by itself: what is in the ring need not wait for the leader. */
-		drain = !err && !drained && rx_pending(s);
+		w.looked = !rx_pending(s);
+		drain = !err && !drained && !w.looked;
 		unlock(&s->rx.lock);
 		if (drain) {
 			drained = true;

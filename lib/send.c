@@ -64,18 +64,15 @@ static int wait_window(struct shmipc_stream *st, uint64_t need, bool outside,
 		list_add_tail(&st->blocked, &s->tx.blocked);
 	unlock(&s->tx.lock);
 	/* Who leads looks for it, and asks only before it sleeps. */
-	if (!budget->timeout || !endpoint_will_look(s->ep, s)) {
+	if (!budget->timeout || !endpoint_heat_for_wait(s->ep, s)) {
 		err = ask_for_room(s);
 		if (err)
 			return err;
 	}
+	/* Nobody polls while a program only tries: frames and returns are taken here. */
 	if (!budget->timeout && !send_ready(st)) {
-		/* Nobody polls while a program only tries: frames and returns are taken here. */
 		session_drain(s);
-		lock(&s->tx.lock);
-		err = stream_sendable(st);
-		unlock(&s->tx.lock);
-		return err ? err : -EAGAIN;
+		w.looked = true;
 	}
 	err = endpoint_wait(s->ep, &w, budget_left(budget));
 	if (err && err != -EAGAIN) {

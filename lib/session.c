@@ -169,6 +169,7 @@ void session_begin(struct shmipc_session *s, uint32_t causes)
 	struct shmipc_endpoint *ep = s->ep;
 	uint32_t early;
 
+	session_tell_cpu(s, sched_getcpu());
 	lock(&ep->poll_lock);
 	lock(&ep->lock);
 	list_add_tail(&s->node, &ep->sessions);
@@ -255,8 +256,12 @@ static unsigned int poll_tx(struct shmipc_session *s)
 
 void session_drain(struct shmipc_session *s)
 {
-	if (rx_drain(s, DRAIN_BUDGET) == -EBADMSG)
-		session_fail(s, -EBADMSG);
+	int n = rx_drain(s, DRAIN_BUDGET);
+
+	if (n > 0)
+		store_relaxed(&s->drained, true);
+	else if (n == -EBADMSG)
+		session_fail(s, n);
 }
 
 unsigned int session_poll(struct shmipc_session *s)
@@ -288,7 +293,7 @@ static bool arm(struct shmipc_session *s, uint32_t *bits)
 	lock(&s->rx.lock);
 	lock(&s->tx.lock);
 	cursor = rx_ask(s);
-	store_relaxed(&s->rx.control->cpu, sched_getcpu());
+	session_tell_cpu(s, sched_getcpu());
 	found = tx_ask(s);
 	full_fence();
 	found |= rx_look(s, cursor, bits);
@@ -316,6 +321,8 @@ void session_ring(struct shmipc_session *s, uint32_t bits)
 	struct shmipc_notify notify = { .handle = s->handle, .bits = bits };
 	struct pv_sync sync = { .notify = &notify, .nr_notify = 1 };
 
+	/* Who only sends never waits, and would not tell otherwise. */
+	session_tell_cpu(s, sched_getcpu());
 	count(&s->ep->doorbells, 1);
 	s->ep->pv->ops->sync(s->ep->pv, &sync);
 }

@@ -9,6 +9,7 @@
 #define SHMIPC_SESSION_H
 
 #include "arena.h"
+#include "barrier.h"
 #include "buf.h"
 #include "endpoint.h"
 #include "layout.h"
@@ -195,6 +196,7 @@ struct shmipc_session {
 	atomic_int error;		/* -errno once it ended */
 	int ending;			/* (poll_lock) the peer left: fail after the last frame */
 	unsigned int empty_polls;	/* (poll_lock) */
+	bool drained;			/* frames were taken by session_drain() since the last poll; a hint */
 	bool rung;			/* (poll_lock) a bell was taken and not looked for yet */
 	unsigned int empty_bells;	/* (poll_lock) in a row that found nothing */
 	uint64_t heard;			/* (poll_lock) progress when the last bell was taken */
@@ -210,6 +212,13 @@ struct shmipc_session {
 static inline int session_error(const struct shmipc_session *s)
 {
 	return atomic_load_explicit(&s->error, memory_order_acquire);
+}
+
+/* Tells the peer where this side runs: it spins or yields by that. */
+static inline void session_tell_cpu(struct shmipc_session *s, uint32_t cpu)
+{
+	if (load_relaxed(&s->rx.control->cpu) != cpu)
+		store_relaxed(&s->rx.control->cpu, cpu);
 }
 
 /* session.c */

@@ -137,30 +137,37 @@ bool tx_stalled(struct shmipc_session *s, const struct shmipc_stream *st, uint64
 	       !(s->tx.nr_free && ring_admits(s));
 }
 
-static uint16_t live_new(struct shmipc_session *s, struct live live)
+static uint16_t live_new(struct shmipc_session *s, struct shmipc_stream *st)
 {
 	struct tx *tx = &s->tx;
 	uint16_t id = tx->free_ids[--tx->nr_free];
 
-	tx->live[id] = live;
+	tx->live[id] = (struct live){ .stream = st };
 	return id;
 }
 
 static uint16_t live_take_control(struct shmipc_session *s, struct shmipc_stream *st)
 {
+	uint16_t id = live_new(s, st);
+
 	st->out_control++;
-	return live_new(s, (struct live){ .stream = st, .control = true });
+	s->tx.live[id].control = true;
+	return id;
 }
 
 static uint16_t live_take(struct shmipc_session *s, struct shmipc_stream *st, uint64_t share,
 			  bool outside)
 {
+	uint16_t id = live_new(s, st);
+
+	s->tx.live[id].share = share;
+	s->tx.live[id].outside = outside;
 	if (st->out_data++)
 		s->tx.shared_entries++;
 	st->out_bytes += share;
 	if (!outside)
 		s->tx.bytes += share;
-	return live_new(s, (struct live){ .stream = st, .share = share, .outside = outside });
+	return id;
 }
 
 static void live_drop(struct shmipc_session *s, uint16_t id)

@@ -16,7 +16,6 @@
 #define IDLE_POLLS	32	/* polls without a find, after which a session is armed */
 #define IDLE_SPINS	4096	/* likewise, of who asks again and again without sleeping */
 #define LOOK_TURN	16	/* asks to one look at all, of who looked for its own frame each time */
-#define IDLE_ASKS	(IDLE_SPINS / LOOK_TURN)	/* as IDLE_SPINS, of such looks */
 #define SYNC_TURN	16	/* polls between two looks at the clock, where no anchor page tells of events */
 #define SYNC_AGE_NS	20000	/* likewise: a sync may be so old, of who asks again and again */
 #define LOOK_ROUNDS	64	/* of a call that may not block, while its peers don't stop */
@@ -53,7 +52,7 @@ void endpoint_kick(struct shmipc_endpoint *ep)
 	endpoint_tell_poller(ep);
 }
 
-void endpoint_poke(struct shmipc_endpoint *ep, const void *key)
+void endpoint_poke_waiters(struct shmipc_endpoint *ep, const void *key)
 {
 	struct list *pos, *n;
 
@@ -84,18 +83,28 @@ void endpoint_heat(struct shmipc_endpoint *ep, struct shmipc_session *s)
 		list_add_tail(&s->hot, &ep->hot);
 }
 
-/* One who leads already may have armed all that was hot, and sleep. */
-bool endpoint_will_look(struct shmipc_endpoint *ep, struct shmipc_session *s)
+static bool is_led(struct shmipc_endpoint *ep)
 {
 	bool leading;
 
-	lock(&ep->poll_lock);
-	endpoint_heat(ep, s);
 	lock(&ep->lock);
 	leading = ep->leading;
 	unlock(&ep->lock);
+	return leading;
+}
+
+/*
+ * One who leads already may have armed all that was hot, and sleep. Asked before poll_lock, too, which
+ * that one may hold for longer than the caller has time.
+ */
+bool endpoint_heat_for_wait(struct shmipc_endpoint *ep, struct shmipc_session *s)
+{
+	if (is_led(ep))
+		return false;
+	lock(&ep->poll_lock);
+	endpoint_heat(ep, s);
 	unlock(&ep->poll_lock);
-	return !leading;
+	return !is_led(ep);
 }
 
 /*
@@ -113,7 +122,13 @@ static unsigned int poll_hot_locked(struct shmipc_endpoint *ep, unsigned int idl
 		uint32_t bits = 0;
 
 		done += n;
-		s->empty_polls = n ? 0 : s->empty_polls + 1;
+		/* What a thread drained for itself says as much as what is found here. */
+		if (n || load_relaxed(&s->drained)) {
+			store_relaxed(&s->drained, false);
+			s->empty_polls = 0;
+		} else {
+			s->empty_polls++;
+		}
 		if (session_error(s) || s->empty_polls > idle)
 			session_arm(s, &bits);
 		if (bits)
@@ -172,9 +187,8 @@ static enum partners find_partners(struct shmipc_endpoint *ep)
 		struct shmipc_session *s = container_of(pos, struct shmipc_session, hot);
 		uint32_t peer = load_relaxed(&s->tx.peer->cpu);
 
-		if (load_relaxed(&s->rx.control->cpu) != cpu)
-			store_relaxed(&s->rx.control->cpu, cpu);
-		if (peer != cpu && peer != CPU_UNKNOWN)
+		session_tell_cpu(s, cpu);
+		if (peer != cpu)
 			found = ELSEWHERE;
 		else if (found == NOBODY)
 			found = HERE;
@@ -234,25 +248,26 @@ static bool spin(struct shmipc_endpoint *ep, uint64_t begun)
 /*
  * The partners are all on this CPU, and can't answer before they have it. Those that sleep are rung for;
  * the others come to run by the yield, and what they then send is found without a bell, a wake or a
- * sleep. True: found something. What is hot stays hot.
+ * sleep. True: found something.
  */
-static bool give_way(struct shmipc_endpoint *ep)
+static bool give_way(struct shmipc_endpoint *ep, int64_t timeout_ns)
 {
-	enum spin_yield yield = spin_may_yield(&ep->spin);
+	/* It may take longer than who has so little time wants to wait. */
+	bool hasty = timeout_ns > 0 && timeout_ns < YIELD_LONG_NS, found = false;
+	enum spin_yield yield = hasty ? YIELD_NOT : spin_may_yield(&ep->spin);
 	uint64_t took = 0, begun = 0;
-	bool found = false;
 
 	if (yield == YIELD_NOT)
 		return false;
 	endpoint_flush(ep);
 	if (yield == YIELD_TIMED)
 		begun = now_ns();
-	for (int i = 0; i < YIELDS && !found; i++) {
+	for (int i = 0; i < YIELDS && !found && took <= YIELD_LONG_NS; i++) {
 		sched_yield();
 		found = poll_hot(ep, IDLE_POLLS);
+		if (yield == YIELD_TIMED)
+			took = now_ns() - begun;
 	}
-	if (yield == YIELD_TIMED)
-		took = now_ns() - begun;
 	spin_yielded(&ep->spin, found, took);
 	return found;
 }
@@ -387,7 +402,7 @@ static int look_once(struct shmipc_endpoint *ep, struct waiter *w)
 	ep->since_sync++;
 	if (w->looked && ep->since_sync % LOOK_TURN && !provider_calls(ep))
 		return w->ready(w->arg) ? 0 : -EAGAIN;
-	poll_hot(ep, w->looked ? IDLE_ASKS : w->arm ? IDLE_POLLS : IDLE_SPINS);
+	poll_hot(ep, w->arm ? IDLE_POLLS : IDLE_SPINS);
 	do {
 		if (!w->arm && !provider_calls(ep))
 			break;
@@ -407,7 +422,8 @@ static int lead(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns
 	int err;
 
 	/* What is found so is not armed for: it would be cold, and the next wait would sleep. */
-	if ((partners == ELSEWHERE && spin(ep, begun)) || (partners == HERE && give_way(ep))) {
+	if ((partners == ELSEWHERE && spin(ep, begun)) ||
+	    (partners == HERE && give_way(ep, timeout_ns))) {
 		ep->since_sync++;
 		err = provider_calls(ep) ? take_events(ep) : 0;
 		if (err < 0)

@@ -286,7 +286,9 @@ static void parse(int argc, char **argv, struct options *opt)
 		{ "quick", no_argument, NULL, 'q' }, { "json", no_argument, NULL, 'j' },
 		{ "report", required_argument, NULL, 'R' },
 		{ "only", required_argument, NULL, 'o' },
-		{ "bells", required_argument, NULL, 'B' }, { 0 },
+		{ "bells", required_argument, NULL, 'B' },
+		/* For itself. */
+		{ "successor", required_argument, NULL, 'S' }, { 0 },
 	};
 	int c;
 
@@ -303,6 +305,7 @@ static void parse(int argc, char **argv, struct options *opt)
 		case 'q': opt->suite.quick = true; break;
 		case 'j': json = true; break;
 		case 'R': opt->dir = optarg; break;
+		case 'S': pause_succeed(optarg); break;
 		case 'p': opt->good &= !pause_parse(optarg, &opt->pause); break;
 		default: opt->good = false;
 		}

@@ -90,11 +90,11 @@ static void test_send_follows(void **state)
 	duo_stream(&d, &b, &a);
 	duo_stream(&d, &b2, &a2);
 	spawn_leader(&reader, read_thread, d.a_ep, a);
-	for (size_t len = 0; len < sizeof(full);)
-		len += shmipc_write(a2, full, sizeof(full) / 4, 0, 0);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(shmipc_write(a2, full, sizeof(full) / 4, 0, 0), sizeof(full) / 4);
 	spawn_follower(&follower, send_thread, d.a_ep, a2);
-	for (size_t len = 0; len < sizeof(full);)
-		len += shmipc_read(b2, full, sizeof(full), 0);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(shmipc_read(b2, full, sizeof(full), 0), sizeof(full) / 4);
 	join(&follower, 1);
 	assert_int_equal(shmipc_write(b, "x", 1, 0, 0), 1);
 	join(&reader, 1);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* Admission: how much of bytes, entries and ring slots a stream may take, and what is always left. */
 #include <poll.h>
+#include "clock.h"
 #include "duo.h"
 
 static const struct shmipc_options small = {
@@ -536,6 +537,26 @@ static void test_owed_once(void **state)
 	duo_close(&d);
 }
 
+/* A program that only tries hears that its peer has closed, too. */
+static void test_end_while_trying(void **state)
+{
+	struct shmipc_stream *st;
+	uint64_t begun = now_ns();
+	ssize_t n;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, &small);
+	st = opened(d.b);
+	assert_true(send_until_full(&d, st, 1000) > 0);
+	shmipc_session_close(d.a);
+	do
+		n = shmipc_write(st, "x", 1, 0, 0);
+	while (n == -EAGAIN && now_ns() - begun < LIMIT);
+	assert_int_equal(n, -EPIPE);
+	duo_close(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -550,6 +571,7 @@ int main(void)
 		cmocka_unit_test(test_room_of_another),
 		cmocka_unit_test(test_returns_taken_by_another),
 		cmocka_unit_test(test_arm_sees_room), cmocka_unit_test(test_owed_once),
+		cmocka_unit_test(test_end_while_trying),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

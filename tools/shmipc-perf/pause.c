@@ -2,12 +2,13 @@
 /*
  * pause.c - how long a planned handover keeps a client waiting
  *
- * A server with many sessions and mapped buffers is replaced by a fork of itself, once a run.
+ * A server with many sessions and mapped buffers is replaced by a new process of this program, once a run.
  * Before that its client asks as often as it was told to, and then once more: this request lies
  * there when the server calls shmipc_yield(), and its successor answers it. The pause is the time
  * from that call to that answer.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,10 +31,11 @@
 
 enum request { ASK, MOVE, END };
 
-/* Between processes: when each of a handover's steps was. */
+/* Between processes: when each of a handover's steps was. Also across exec, by the descriptor. */
 static struct steps {
 	double yielding, adopted;
 } *steps;
+static int steps_fd;
 
 static const struct shmipc_options options = {
 	.size = sizeof(options), .backlog = 16, .max_per_uid = SESSIONS_MAX,
@@ -57,7 +59,7 @@ struct server {
 	unsigned int nr_bufs;
 };
 
-static void serve(struct server *server);
+static _Noreturn void serve(struct server *server);
 
 static void make_buffers(struct server *server, unsigned int mib)
 {
@@ -108,13 +110,33 @@ static void answer(struct shmipc_stream *stream, uint64_t request)
 		die("answer", (int)n);
 }
 
-/* Does not return: this is a server from now on. */
-static void succeed(struct shmipc_endpoint *old, int fd)
+static void map_steps(void)
+{
+	steps = mmap(NULL, sizeof(*steps), PROT_READ | PROT_WRITE, MAP_SHARED, steps_fd, 0);
+	if (steps == MAP_FAILED)
+		die("mmap", 0);
+}
+
+/* As an upgrade does it: nothing of the old program's memory, which a fork would have to copy. */
+static void exec_successor(int fd)
+{
+	char fds[32];
+
+	snprintf(fds, sizeof(fds), "%d,%d", fd, steps_fd);
+	if (fcntl(fd, F_SETFD, 0) || fcntl(steps_fd, F_SETFD, 0))
+		die("fcntl", 0);
+	execl("/proc/self/exe", "shmipc-perf", "--successor", fds, (char *)NULL);
+	die("exec", 0);
+}
+
+void pause_succeed(const char *fds)
 {
 	struct server server = { 0 };
-	int err;
+	int fd, err;
 
-	shmipc_close(old);
+	if (sscanf(fds, "%d,%d", &fd, &steps_fd) != 2)
+		die("--successor", -EINVAL);
+	map_steps();
 	err = shmipc_adopt(NULL, fd, &options, &server.ep, PATIENCE);
 	if (err)
 		die("adopt", err);
@@ -136,7 +158,7 @@ static void move(struct server *server, struct shmipc_stream *stream)
 	if (child < 0)
 		die("fork", 0);
 	if (!child)
-		succeed(server->ep, fd);
+		exec_successor(fd);
 	await_event(server->ep, SHMIPC_EV_OFFER);
 	answer(stream, MOVE);
 	/* The next request is there, and its client sleeps. */
@@ -184,7 +206,7 @@ static void serve_event(struct server *server, const struct shmipc_event *event)
 		exit(1);	/* the client failed, and has said why */
 }
 
-static void serve(struct server *server)
+static _Noreturn void serve(struct server *server)
 {
 	struct shmipc_event events[EVENTS];
 
@@ -274,10 +296,10 @@ void measure_pause(const struct pause_size *size, unsigned int runs, double *pau
 	int err;
 
 	snprintf(name, sizeof(name), "shmipc-perf/%d", getpid());
-	steps = mmap(NULL, sizeof(*steps), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		     0);
-	if (steps == MAP_FAILED)
-		die("mmap", 0);
+	steps_fd = memfd_create("shmipc-perf", MFD_CLOEXEC);
+	if (steps_fd < 0 || ftruncate(steps_fd, sizeof(*steps)))
+		die("memfd", 0);
+	map_steps();
 	/* A server's successor is its child, and ours once that one has ended. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	child = fork();
@@ -299,4 +321,6 @@ void measure_pause(const struct pause_size *size, unsigned int runs, double *pau
 	shmipc_close(ep);
 	while (wait(NULL) > 0)
 		;
+	munmap(steps, sizeof(*steps));
+	close(steps_fd);
 }

@@ -19,6 +19,8 @@ struct pause_size {
 
 /* Takes SESSIONS,MIB,REQUESTS. -1: that is none, or too much. */
 int pause_parse(const char *text, struct pause_size *size);
+/* Of --successor, which measure_pause() runs: a server that takes over. Does not return. */
+_Noreturn void pause_succeed(const char *fds);
 /* Nanoseconds of each of so many handovers: until a client has its answer, and until adopted. */
 void measure_pause(const struct pause_size *size, unsigned int runs, double *pauses,
 		   double *adopting);
