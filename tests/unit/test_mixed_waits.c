@@ -76,12 +76,34 @@ static void test_reset_beside_wait(void **state)
 
 /* ---- a send that waits beside a leader that sleeps ------------------------------------ */
 
+static char full[65536];
+
+/* It asks for room itself, if its session is idle. */
+static void test_send_leads(void **state)
+{
+	struct shmipc_options options = { .size = sizeof(options), .window = sizeof(full) };
+	struct shmipc_stream *a, *b;
+	struct thread sender;
+	struct duo d;
+
+	(void)state;
+	duo_open(&d, &options);
+	duo_stream(&d, &b, &a);
+	assert_int_equal(shmipc_read(a, full, 1, MS), -ETIMEDOUT);
+	assert_true(list_empty(&d.a->hot));
+	assert_int_equal(shmipc_write(a, full, sizeof(full), 0, 0), sizeof(full));
+	spawn_leader(&sender, send_thread, d.a_ep, a);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(shmipc_read(b, full, sizeof(full), 0), sizeof(full) / 4);
+	join(&sender, 1);
+	duo_close(&d);
+}
+
 /* The leader armed before there was anybody who waits for room. */
 static void test_send_follows(void **state)
 {
-	struct shmipc_stream *a, *b, *a2, *b2;
-	static char full[65536];
 	struct shmipc_options options = { .size = sizeof(options), .window = sizeof(full) };
+	struct shmipc_stream *a, *b, *a2, *b2;
 	struct thread reader, follower;
 	struct duo d;
 
@@ -334,7 +356,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_close_beside_wait), cmocka_unit_test(test_reset_beside_wait),
-		cmocka_unit_test(test_wait_follows), cmocka_unit_test(test_send_follows),
+		cmocka_unit_test(test_wait_follows), cmocka_unit_test(test_send_leads), cmocka_unit_test(test_send_follows),
 		cmocka_unit_test(test_early_stream), cmocka_unit_test(test_early_end),
 		cmocka_unit_test(test_resumed), cmocka_unit_test(test_failed_elsewhere),
 		cmocka_unit_test(test_room_from_elsewhere),
