@@ -58,7 +58,7 @@ struct waiter {
 	bool (*ready)(void *arg);	/* called without locks */
 	void *arg;
 	atomic_uint poked;		/* futex; set under endpoint.lock */
-	bool looked;			/* its own ring was empty just now: enough for most asks */
+	bool looked;			/* there was nothing just now, nor in its own ring: enough for most asks */
 	bool arm;			/* don't say "nothing" before the doorbells are armed */
 };
 

@@ -55,6 +55,9 @@ struct frame {
 	};
 };
 
+/* Inline payload in the first cache line. */
+#define FRAME_FIRST	(CACHE_LINE - offsetof(struct frame, data))
+
 /*
  * Copies inline payload by the cache lines of a frame that it takes. A length that the compiler
  * does not know would be a string instruction, which takes longer to begin than this to end. What
@@ -62,11 +65,9 @@ struct frame {
  */
 static inline void copy_inline(uint8_t *to, const uint8_t *from, size_t len)
 {
-	enum { FIRST = CACHE_LINE - offsetof(struct frame, data) };
-
-	memcpy(to, from, FIRST);
-	if (len > FIRST)
-		memcpy(to + FIRST, from + FIRST, INLINE_MAX - FIRST);
+	memcpy(to, from, FRAME_FIRST);
+	if (len > FRAME_FIRST)
+		memcpy(to + FRAME_FIRST, from + FRAME_FIRST, INLINE_MAX - FRAME_FIRST);
 }
 
 #define FRAME_INLINE	1	/* payload in @data */

@@ -410,8 +410,12 @@ static inline int frame_ready(const struct rx *rx)
 	const struct frame *shared = &rx->ring[rx->next & (rx->slots - 1)];
 	uint64_t seq = load_acquire(&shared->seq);	/* pairs with frame_publish() */
 
-	if (seq == rx->next)
+	if (seq == rx->next) {
+		/* Its second line comes from another CPU, too: asked for now, it is here when it is copied. */
+		if (load_relaxed(&shared->length) > FRAME_FIRST)
+			__builtin_prefetch((const char *)shared + CACHE_LINE);
 		return 1;
+	}
 	if (seq == (rx->next > rx->slots ? rx->next - rx->slots : 0))
 		return 0;
 	return -EBADMSG;

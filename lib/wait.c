@@ -401,7 +401,7 @@ static int look_once(struct shmipc_endpoint *ep, struct waiter *w)
 
 	ep->since_sync++;
 	if (w->looked && ep->since_sync % LOOK_TURN && !provider_calls(ep))
-		return w->ready(w->arg) ? 0 : -EAGAIN;
+		return -EAGAIN;
 	poll_hot(ep, w->arm ? IDLE_POLLS : IDLE_SPINS);
 	do {
 		if (!w->arm && !provider_calls(ep))
