@@ -72,7 +72,7 @@ static int wait_window(struct shmipc_stream *st, uint64_t need, bool outside,
 	/* Nobody polls while a program only tries: frames and returns are taken here. */
 	if (!budget->timeout && !send_ready(st)) {
 		session_drain(s);
-		w.looked = true;
+		w.looked = !send_ready(st);
 	}
 	err = endpoint_wait(s->ep, &w, budget_left(budget));
 	if (err && err != -EAGAIN) {
