@@ -95,8 +95,8 @@ struct shmipc_endpoint {
 	struct spin spin;		/* (leader) */
 	uint32_t seen_ready;		/* (leader) the anchor's ready word before the last sync */
 	unsigned int since_sync;	/* (leader) polls since the last sync */
-	int64_t synced;			/* (leader) when the last sync was; without an anchor */
 	atomic_bool asked;		/* something was sent since the last spin; a hint */
+	int64_t synced;			/* (leader) when the last sync was; without an anchor */
 
 	struct lock buf_lock;
 	atomic_uint bufs_freed;		/* those that the program freed, and that are out */
@@ -107,16 +107,16 @@ struct shmipc_endpoint {
 	struct list listeners;		/* (lock) */
 	struct list followers;		/* (lock) */
 	atomic_uint nr_followers;	/* written under lock, read without it */
-	_Atomic(const void *) asleep;	/* the leader's key while it sleeps in sync, else NULL */
 	bool leading;			/* (lock) */
+	_Atomic(const void *) asleep;	/* the leader's key while it sleeps in sync, else NULL */
 	struct list corked;		/* (lock) sessions that may have to ring */
 	struct list sources;		/* (lock) */
 	atomic_bool want_events;	/* shmipc_wait() was called once; written under lock */
 	atomic_bool bufs_litter;	/* one of @bufs_freed may have come back */
+	atomic_bool news_rung;		/* @news is to be read */
 	atomic_int poll_fd;		/* shmipc_fd()'s: an epoll of pv->fd and @news; -1: none yet */
 	int news;			/* eventfd (invariant once poll_fd is set) */
 	atomic_int polled;		/* POLL_*: whether the next news goes to @news */
-	atomic_bool news_rung;		/* @news is to be read */
 	struct cookie_entry *cookies;	/* (lock) */
 	uint32_t nr_cookies;
 	uint32_t moved;			/* @process before it was handed over, else 0 */
