@@ -21,7 +21,8 @@
  * waits for one of these locks, and the allocator's for memory of this process. @poll_lock, which a
  * spinning leader keeps while it looks, @buf_lock, tx.grow_lock and rx.map_lock are also held over
  * ringing, making and mapping segments, ends of rights, looks at peers, and log lines; calls that
- * only send or receive take none of these before they wait, but for buffers:
+ * only send or receive take none of these, but to wait, to ask again and again, or for memory and
+ * buffers:
  *
  *	endpoint.poll_lock	the hot list; that a session or stream found there is not freed
  *	  endpoint.buf_lock	buffers: what they are granted to, who owns them
@@ -58,7 +59,7 @@ struct waiter {
 	bool (*ready)(void *arg);	/* called without locks */
 	void *arg;
 	atomic_uint poked;		/* futex; set under endpoint.lock */
-	bool looked;			/* there was nothing just now, nor in its own ring: enough for most asks */
+	bool looked;			/* it has just looked for itself: enough for most asks */
 	bool arm;			/* don't say "nothing" before the doorbells are armed */
 };
 

@@ -149,7 +149,7 @@ struct control {
 	uint32_t rx_cursor __attribute__((aligned(CACHE_LINE)));
 	/* Written before the first return of a lap: it. A word in the ring has 16 bits of that. */
 	uint64_t return_lap;
-	/* Written before its sleep: the seq whose publication shall ring; and when it rings, too, its CPU. */
+	/* Written before its sleep: the seq whose publication shall ring. Its CPU also when it begins, waits or rings. */
 	uint32_t rx_event __attribute__((aligned(CACHE_LINE)));
 	uint32_t cpu;		/* CPU_UNKNOWN before the session begins on its side */
 	/* Written by a blocked sender: the return count, and the cursor, that shall ring. */

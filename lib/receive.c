@@ -97,7 +97,7 @@ static int wait_frame(struct shmipc_stream *st, int64_t timeout_ns)
 			return 0;
 		}
 		/* Once by itself: what is in the ring need not wait for the leader. */
-		w.looked = !rx_pending(s);
+		w.looked = !err && !rx_pending(s);
 		drain = !err && !drained && !w.looked;
 		unlock(&s->rx.lock);
 		if (drain) {

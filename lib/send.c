@@ -69,7 +69,7 @@ static int wait_window(struct shmipc_stream *st, uint64_t need, bool outside,
 		if (err)
 			return err;
 	}
-	/* Nobody polls while a program only tries: frames and returns are taken here. */
+	/* Nobody polls while a program only tries: frames are taken here, as returns were above. */
 	if (!budget->timeout && !send_ready(st)) {
 		session_drain(s);
 		w.looked = !send_ready(st);

@@ -253,20 +253,20 @@ static bool spin(struct shmipc_endpoint *ep, uint64_t begun)
 static bool give_way(struct shmipc_endpoint *ep, int64_t timeout_ns)
 {
 	/* It may take longer than who has so little time wants to wait. */
-	bool hasty = timeout_ns > 0 && timeout_ns < YIELD_LONG_NS, found = false;
+	bool hasty = timeout_ns >= 0 && timeout_ns < YIELD_LONG_NS, found = false;
 	enum spin_yield yield = hasty ? YIELD_NOT : spin_may_yield(&ep->spin);
-	uint64_t took = 0, begun = 0;
+	uint64_t took = 0;
 
 	if (yield == YIELD_NOT)
 		return false;
 	endpoint_flush(ep);
-	if (yield == YIELD_TIMED)
-		begun = now_ns();
 	for (int i = 0; i < YIELDS && !found && took <= YIELD_LONG_NS; i++) {
+		uint64_t begun = yield == YIELD_TIMED ? now_ns() : 0;
+
 		sched_yield();
-		found = poll_hot(ep, IDLE_POLLS);
 		if (yield == YIELD_TIMED)
-			took = now_ns() - begun;
+			took += now_ns() - begun;
+		found = poll_hot(ep, IDLE_POLLS);
 	}
 	spin_yielded(&ep->spin, found, took);
 	return found;
@@ -423,7 +423,7 @@ static int lead(struct shmipc_endpoint *ep, struct waiter *w, int64_t timeout_ns
 
 	/* What is found so is not armed for: it would be cold, and the next wait would sleep. */
 	if ((partners == ELSEWHERE && spin(ep, begun)) ||
-	    (partners == HERE && give_way(ep, timeout_ns))) {
+	    (partners == HERE && give_way(ep, time_left(timeout_ns, deadline)))) {
 		ep->since_sync++;
 		err = provider_calls(ep) ? take_events(ep) : 0;
 		if (err < 0)

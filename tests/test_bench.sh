@@ -35,7 +35,7 @@ calls_counted() {
 	holds '[.rows[] | select(.workload == "ping-pong" and .variant == "" and .place == "one CPU" and .bytes == 64
 		and .transport == "unix")] | all(.system_calls > 3.9 and .system_calls < 4.2)'
 	holds '[.rows[] | select(.workload == "ping-pong" and .variant == "" and .place == "one CPU" and .bytes == 64
-		and .transport == "shmipc")] | all(.system_calls > 1.9 and .system_calls < 4.2)'
+		and .transport == "shmipc")] | all(.system_calls > 1.9 and .system_calls < 6)'
 }
 
 # Only what a package brings, or what the machine has not, may be missing.

@@ -89,8 +89,10 @@ static void test_send_leads(void **state)
 	(void)state;
 	duo_open(&d, &options);
 	duo_stream(&d, &b, &a);
-	assert_int_equal(shmipc_read(a, full, 1, MS), -ETIMEDOUT);
-	assert_true(list_empty(&d.a->hot));
+	/* Until no bell of its making is left. */
+	do
+		assert_int_equal(shmipc_read(a, full, 1, MS), -ETIMEDOUT);
+	while (!list_empty(&d.a->hot));
 	assert_int_equal(shmipc_write(a, full, sizeof(full), 0, 0), sizeof(full));
 	spawn_leader(&sender, send_thread, d.a_ep, a);
 	for (int i = 0; i < 4; i++)

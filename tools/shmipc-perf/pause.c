@@ -141,6 +141,7 @@ void pause_succeed(const char *fds)
 	if (err)
 		die("adopt", err);
 	steps->adopted = now();
+	close(fd);
 	serve(&server);
 }
 
@@ -296,6 +297,8 @@ void measure_pause(const struct pause_size *size, unsigned int runs, double *pau
 	int err;
 
 	snprintf(name, sizeof(name), "shmipc-perf/%d", getpid());
+	if (access("/proc/self/exe", X_OK))
+		die("/proc/self/exe", 0);
 	steps_fd = memfd_create("shmipc-perf", MFD_CLOEXEC);
 	if (steps_fd < 0 || ftruncate(steps_fd, sizeof(*steps)))
 		die("memfd", 0);

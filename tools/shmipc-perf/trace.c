@@ -4,7 +4,7 @@
  *
  * Counted by ptrace, which anybody may do to his own children, between two marks of the client. It
  * makes each call slow, so the count is taken only where both ends share a CPU: there the one that
- * waits sleeps anyway.
+ * waits sleeps anyway, or yields, and sleeps if that takes as long as it does here.
  */
 #include <signal.h>
 #include <stdio.h>
