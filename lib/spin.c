@@ -45,21 +45,21 @@ enum spin_yield spin_may_yield(struct spin *spin)
 	return spin->yields++ % YIELD_SAMPLE && !spin->yield_pause ? YIELD : YIELD_TIMED;
 }
 
-/* @pause, some times longer, up to @most; longer than that it stays as it is. */
-static uint32_t longer(uint32_t pause, uint32_t times, uint32_t most)
+/* @pause, some times longer, within these; longer than that it stays as it is. */
+static uint32_t longer(uint32_t pause, uint32_t times, uint32_t least, uint32_t most)
 {
 	if (pause >= most)
 		return pause;
-	pause = pause ? pause * times : 1;
-	return pause < most ? pause : most;
+	pause *= times;
+	return pause < least ? least : pause < most ? pause : most;
 }
 
 void spin_yielded(struct spin *spin, bool found, uint64_t took_ns)
 {
 	if (took_ns > YIELD_LONG_NS)
-		spin->yield_pause = longer(spin->yield_pause, 4, YIELD_SKIP_LONG);
+		spin->yield_pause = longer(spin->yield_pause, 4, YIELD_REST, YIELD_REST_MAX);
 	else if (!found)
-		spin->yield_pause = longer(spin->yield_pause, 2, YIELD_SKIP);
+		spin->yield_pause = longer(spin->yield_pause, 2, 1, YIELD_SKIP);
 	else
 		spin->yield_pause /= 2;
 	spin->yield_skip = spin->yield_pause;

@@ -10,8 +10,8 @@
  * Where both share a CPU, looking keeps the partner from running. There a wait first gives the CPU
  * away, as sched_yield() does. Two programs that have the CPU to themselves take turns so, and neither sleeps.
  * A third that wants it all would get it for a millisecond or three at each yield, where a wake is
- * served sooner: so yields are timed, one in some while all is well, and after one that took long the next
- * is some waits away, after several some thousand.
+ * served sooner: so yields are timed, one in two while all is well, and after one that took long the next
+ * is a thousand waits away, after several many.
  */
 #ifndef SHMIPC_SPIN_H
 #define SHMIPC_SPIN_H
@@ -25,9 +25,10 @@
 #define SPIN_RETRY	64	/* one wait in so many is tried though it did not pay before */
 #define SPIN_SKIP	16	/* waits without a spin after a preemption */
 #define YIELD_LONG_NS	400000	/* a yield that takes longer: somebody else had the CPU for a slice, or the partner works for long */
-#define YIELD_SAMPLE	8	/* one yield in so many is timed while none takes long: reading the clock costs */
+#define YIELD_SAMPLE	2	/* one yield in so many is timed while none takes long: reading the clock costs */
 #define YIELD_SKIP	64	/* at most, waits without a yield after some that found nothing, which cost little */
-#define YIELD_SKIP_LONG	16384	/* likewise, after some that took long */
+#define YIELD_REST	1024	/* at least, after one that took long: what it cost is as much as so many yields save */
+#define YIELD_REST_MAX	16384
 
 enum spin_yield { YIELD_NOT, YIELD, YIELD_TIMED };
 

@@ -142,24 +142,38 @@ static void test_yields_that_are_long(void **state)
 
 	(void)state;
 	spin_init(&spin);
-	assert_in_range(yields(&spin, YIELD_SKIP_LONG, true, YIELD_LONG_NS + 1), 5, 10);
-	assert_in_range(yields(&spin, 100 * YIELD_SKIP_LONG, true, 3000000), 95, 100);
+	assert_int_equal(yields(&spin, 1 + YIELD_REST, true, YIELD_LONG_NS + 1), 1);
+	assert_in_range(yields(&spin, 100 * YIELD_REST_MAX, true, 3000000), 95, 102);
 	/* What finds nothing makes it no shorter. */
-	assert_in_range(yields(&spin, 10 * YIELD_SKIP_LONG, false, 1000), 9, 11);
+	assert_in_range(yields(&spin, 10 * YIELD_REST_MAX, false, 1000), 9, 11);
 	/* It is alone again. */
-	(void)yields(&spin, 3 * YIELD_SKIP_LONG, true, 1000);
+	(void)yields(&spin, 3 * YIELD_REST_MAX, true, 1000);
 	assert_int_equal(yields(&spin, 1000, true, 1000), 1000);
 }
 
-/* None is missed: while all is well it takes one in so many, then each is timed. */
-static void test_yields_get_long(void **state)
+/* However seldom they are long, those that are don't take more than a microsecond or two of each wait. */
+static void test_yields_that_may_be_long(void **state)
 {
-	struct spin spin;
-
 	(void)state;
-	spin_init(&spin);
-	(void)yields(&spin, 3, true, 1000);
-	assert_in_range(yields(&spin, 100000, true, 3000000), 6, YIELD_SAMPLE + 15);
+	for (unsigned int one_in = 1; one_in <= 100000; one_in *= 3) {
+		unsigned int done = 0, longs = 0, waits = 2000000;
+		struct spin spin;
+
+		spin_init(&spin);
+		for (unsigned int i = 0; i < waits; i++) {
+			enum spin_yield yield = spin_may_yield(&spin);
+			bool is_long;
+
+			if (yield == YIELD_NOT)
+				continue;
+			is_long = (++done * 2654435761U >> 8) % one_in == 0;
+			longs += is_long;
+			spin_yielded(&spin, true, is_long && yield == YIELD_TIMED ? 1400000 : 0);
+		}
+		print_message("one in %u long: %u yields, %u long\n", one_in, done, longs);
+		/* 1.4 ms each. */
+		assert_true(longs * 1400ULL < 2ULL * waits);
+	}
 }
 
 int main(void)
@@ -169,7 +183,7 @@ int main(void)
 		cmocka_unit_test(test_long_waits), cmocka_unit_test(test_never_too_long),
 		cmocka_unit_test(test_preempted), cmocka_unit_test(test_yields),
 		cmocka_unit_test(test_yields_for_nothing), cmocka_unit_test(test_yields_that_are_long),
-		cmocka_unit_test(test_yields_get_long),
+		cmocka_unit_test(test_yields_that_may_be_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
