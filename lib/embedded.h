@@ -252,7 +252,7 @@ void session_pump_locked(struct embedded *e, struct session *session, bool outsi
 void session_died_locked(struct embedded *e, struct session *session);
 void session_rang_locked(struct embedded *e, struct session *session);
 int session_take_hello_locked(const struct embedded *e, struct session *session,
-		       const struct link_message *message, const int fds[LINK_FDS]);
+			      const struct link_message *message, const int fds[LINK_FDS]);
 
 /* embedded_bind.c */
 int embedded_bind(struct provider *pv, const struct pv_bind *bind, uint32_t *listener);

@@ -268,7 +268,7 @@ static int keep_grant_locked(const struct embedded *e, struct session *session, 
 
 /* What HELLO and WELCOME bring: the peer's first segment and its bell. Takes over both. */
 int session_take_hello_locked(const struct embedded *e, struct session *session,
-		       const struct link_message *message, const int fds[LINK_FDS])
+			      const struct link_message *message, const int fds[LINK_FDS])
 {
 	/* Root takes this process for its own kind, if that has dropped root since: it means no harm. */
 	bool suspect = session->foreign && session->peer.uid;

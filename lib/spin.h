@@ -24,6 +24,7 @@
 #define SPIN_JUMP_NS	100000	/* a clock step inside a spin that means: preempted, and not just interrupted */
 #define SPIN_RETRY	64	/* one wait in so many is tried though it did not pay before */
 #define SPIN_SKIP	16	/* waits without a spin after a preemption */
+#define YIELD_TRIES	2	/* in a wait: the first may find a partner in the midst of its answer */
 #define YIELD_LONG_NS	400000	/* a yield that takes longer: somebody else had the CPU for a slice, or the partner works for long */
 #define YIELD_SAMPLE	2	/* one yield in so many is timed while none takes long: reading the clock costs */
 #define YIELD_SKIP	64	/* at most, waits without a yield after some that found nothing, which cost little */

@@ -20,7 +20,6 @@
 #define SYNC_AGE_NS	20000	/* likewise: a sync may be so old, of who asks again and again */
 #define LOOK_ROUNDS	64	/* of a call that may not block, while its peers don't stop */
 #define SPIN_TURN	16	/* polls between two looks at the clock */
-#define YIELDS		2	/* before a sleep: the first may find a partner in the midst of its answer */
 #define SPIN_PACE_NS	1000	/* between two polls of who has not asked for anything */
 #define EVENTS_MAX	64
 #define COOKIES_MIN	4	/* so few objects hardly ever have two events at once */
@@ -260,7 +259,7 @@ static bool give_way(struct shmipc_endpoint *ep, int64_t timeout_ns)
 	if (yield == YIELD_NOT)
 		return false;
 	endpoint_flush(ep);
-	for (int i = 0; i < YIELDS && !found && took <= YIELD_LONG_NS; i++) {
+	for (int i = 0; i < YIELD_TRIES && !found && took <= YIELD_LONG_NS; i++) {
 		uint64_t begun = yield == YIELD_TIMED ? now_ns() : 0;
 
 		sched_yield();

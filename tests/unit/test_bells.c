@@ -383,7 +383,6 @@ static void sleep_at_once(struct shmipc_endpoint *ep)
 	cpu_set_t set;
 
 	ep->spin.yield_skip = UINT32_MAX;
-
 	CPU_ZERO(&set);
 	CPU_SET(sched_getcpu(), &set);
 	assert_int_equal(sched_setaffinity(0, sizeof(set), &set), 0);

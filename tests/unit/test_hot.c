@@ -47,8 +47,6 @@ static void fake_clock(unsigned int calls, int64_t step)
 
 /* ---- yields, likewise ------------------------------------------------------------- */
 
-#define YIELDS	2	/* in a wait, as in wait.c */
-
 static unsigned int yields;
 /* What the partner does while it has the CPU. */
 static void (*in_yield)(void *arg);
@@ -390,7 +388,7 @@ static void test_where_it_spins(void **state)
 	duo_stream(&d, &b, &a);
 	yields = 0;
 	/* The peer is on this one: it does not even ask how long. */
-	assert_int_equal(polls_of_a_wait(&d, a, cpu), YIELDS);
+	assert_int_equal(polls_of_a_wait(&d, a, cpu), YIELD_TRIES);
 	assert_int_equal(d.a_ep->spin.waits, 0);
 	/* Where it runs is told all the same. */
 	assert_int_equal(load_relaxed(&d.a->rx.control->cpu), cpu);
@@ -398,7 +396,7 @@ static void test_where_it_spins(void **state)
 	for (int tries = 0; tries < 50 && polls < 16; tries++)
 		polls = polls_of_a_wait(&d, a, cpu + 1);
 	assert_true(polls >= 16);
-	assert_int_equal(yields, YIELDS);
+	assert_int_equal(yields, YIELD_TRIES);
 	assert_int_equal(d.a_ep->spin.waits, 1);
 	assert_int_equal(load_relaxed(&d.a->rx.control->cpu), cpu);
 	duo_close(&d);
@@ -653,7 +651,7 @@ static void test_answer_in_a_yield(void **state)
 
 	(void)state;
 	pin(&before);
-	for (partner.late = 0; partner.late < YIELDS; partner.late++) {
+	for (partner.late = 0; partner.late < YIELD_TRIES; partner.late++) {
 		uint64_t bells, sleeps;
 
 		partner_begin(&partner, &d);
@@ -786,7 +784,7 @@ static void test_yields_are_timed(void **state)
 	duo_open(&d, NULL);
 	duo_stream(&d, &b, &a);
 	/* 1, 2, 4, ... 64, 64, ... waits apart; and a thousand. */
-	assert_in_range(yields_of(&d, b, 1000, 0), YIELDS * 18, YIELDS * 22);
+	assert_in_range(yields_of(&d, b, 1000, 0), YIELD_TRIES * 18, YIELD_TRIES * 22);
 	/* The second yield of a wait is not made after a long one, if it is timed. */
 	assert_int_equal(yields_of(&d, b, 1000, 3 * MS), 1);
 	/* Nor any by who has less time than one may take. */

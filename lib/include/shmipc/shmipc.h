@@ -13,7 +13,8 @@
  *   Timeouts	int64_t nanoseconds; 0 never blocks (-EAGAIN), SHMIPC_FOREVER waits for ever.
  *		A timeout that passes is -ETIMEDOUT. Signals don't end a wait. A call without a
  *		timeout never waits for a peer, but for shmipc_yield(), which waits for its
- *		successor.
+ *		successor. Who waits may first look for up to 50 us, or yield its CPU to a peer that
+ *		runs on the same.
  *   Lengths	bytes.
  *   Threads	Different objects may be used by different threads at once. A stream may be
  *		read by one thread while another writes it. Nobody may use an object while
