@@ -362,22 +362,20 @@ static int send_all(const struct embedded *e, const struct embedded_offer *offer
 	return err ? err : move_send(channel, &move, NULL, until);
 }
 
-/* The memory is the successor's: who still has a pointer into it gets SIGBUS. */
-static void give_up_memory(struct segment *segment)
+/*
+ * The memory is the successor's: who still has a pointer into it gets SIGBUS. @empty: a file without a
+ * byte, or -1.
+ */
+static void give_up_memory(struct segment *segment, int empty)
 {
-	int empty = memfd_create("shmipc-moved", MFD_CLOEXEC);
 	void *addr = MAP_FAILED;
 
 	/* It was adopted, and could not be mapped here. */
-	if (!segment->addr) {
-		close(empty);
+	if (!segment->addr)
 		return;
-	}
-	if (empty >= 0) {
+	if (empty >= 0)
 		addr = mmap(segment->addr, segment->len, PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_FIXED, empty, 0);
-		close(empty);
-	}
 	if (addr == MAP_FAILED)
 		(void)mmap(segment->addr, segment->len, PROT_NONE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
@@ -405,10 +403,12 @@ static void hand_over_locked(struct embedded *e, int channel, int pidfd)
 	struct move done = move_about(MOVE_DONE, 0);
 	struct object *object;
 	unsigned int at = 0;
-	int fds[MOVE_FDS];
+	int fds[MOVE_FDS], empty = memfd_create("shmipc-moved", MFD_CLOEXEC);
 
 	while ((object = object_next(e, &at, OBJECT_SEGMENT)))
-		give_up_memory(container_of(object, struct segment, object));
+		give_up_memory(container_of(object, struct segment, object), empty);
+	if (empty >= 0)
+		close(empty);
 	for (at = 0; (object = object_next(e, &at, OBJECT_SESSION));)
 		tell_peer(container_of(object, struct session, object), pidfd);
 	e->quiet = true;

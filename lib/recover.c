@@ -6,6 +6,7 @@
 #include "barrier.h"
 #include "log.h"
 #include "recover.h"
+#include "table.h"
 
 /* ---- streams, as their records say --------------------------------------- */
 
@@ -409,7 +410,7 @@ static int deliver_all(struct shmipc_session *s)
 	struct recovered *re = s->recovered;
 	uint64_t next = s->rx.next, *consumed = all_consumed(s);
 	bool *begun = calloc(s->nr_streams, sizeof(*begun));
-	struct frame *ring = calloc(s->rx.slots, sizeof(*ring));
+	struct frame *ring = table_alloc(s->rx.slots, sizeof(*ring));
 	int err = consumed && begun && ring ? 0 : -ENOMEM;
 
 	for (uint32_t i = 0; i < re->nr_frames && !err; i++) {
@@ -421,7 +422,7 @@ static int deliver_all(struct shmipc_session *s)
 	}
 	s->rx.next = next;
 	free(begun);
-	free(ring);
+	table_free(ring, s->rx.slots, sizeof(*ring));
 	for (uint32_t slot = 0; slot < s->nr_streams && !err; slot++) {
 		struct shmipc_stream *st = s->streams[slot];
 

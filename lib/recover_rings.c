@@ -23,6 +23,17 @@ static int compare_words(const void *left, const void *right)
 	return a < b ? -1 : a > b;
 }
 
+/* Who returned frames as they came has them in order, and sorting takes longer than all else here. */
+static void sort_words(struct returns *r)
+{
+	uint32_t i = 1;
+
+	while (i < r->nr && compare_words(&r->words[i - 1], &r->words[i]) < 0)
+		i++;
+	if (i < r->nr)
+		qsort(r->words, r->nr, sizeof(*r->words), compare_words);
+}
+
 #define LOOKS	3
 
 /*
@@ -41,27 +52,25 @@ static int returns_look(struct returns *r, const uint64_t *ring, uint32_t n,
 	/* Stored before the first word is: of the same lap, or it just begins. */
 	uint64_t lap = load_relaxed(&control->return_lap);
 	uint16_t behind = lap - RETURN_LAP(word);
-	uint32_t here = 0;
+	uint32_t here = 0, before = 0;
 
 	if (behind > 1 || behind > lap)
 		return -EBADMSG;
 	lap -= behind;
-	r->words = malloc(n * sizeof(*r->words));
+	/* As they were returned: those of the lap before, then those of this lap, moved there at last. */
+	r->words = malloc(2ULL * n * sizeof(*r->words));
 	if (!r->words)
 		return -ENOMEM;
-	r->nr = 0;
 	for (uint32_t i = 0; i < n; i++) {
 		if (i)
 			word = load_acquire(&ring[i]);
 		if (RETURN_LAP(word) == (uint16_t)lap) {
 			if (here != i)
 				continue;
-			here++;
-			if (lap)
-				r->words[r->nr++] = word;
+			r->words[n + here++] = word;
 		} else if (RETURN_LAP(word) == (uint16_t)(lap - 1)) {
 			if (lap > 1)
-				r->words[r->nr++] = word;
+				r->words[before++] = word;
 		} else {
 			free(r->words);
 			return RETURN_LAP(word) == (uint16_t)(lap + 1) ? -EAGAIN : -EBADMSG;
@@ -69,7 +78,12 @@ static int returns_look(struct returns *r, const uint64_t *ring, uint32_t n,
 	}
 	r->lap = lap;
 	r->count = (uint32_t)(lap - 1) * n + here;
-	qsort(r->words, r->nr, sizeof(*r->words), compare_words);
+	r->nr = before;
+	if (lap) {
+		memmove(&r->words[before], &r->words[n], here * sizeof(*r->words));
+		r->nr += here;
+	}
+	sort_words(r);
 	return 0;
 }
 
@@ -137,6 +151,13 @@ static uint64_t length_of(const struct frame *frame)
 	return frame->kind == FRAME_INLINE ? frame->length : 0;
 }
 
+/* All but inline payload that lies behind the first cache line: it says nothing here. */
+static void read_header(struct frame *to, const struct frame *from)
+{
+	_Static_assert(offsetof(struct frame, block.length) < CACHE_LINE, "a block is in the header");
+	memcpy(to, from, CACHE_LINE);
+}
+
 /* A frame of our own that is not returned: it has its entry, its share and its block. */
 static int add_out(struct shmipc_session *s, const struct frame *frame, bool parked)
 {
@@ -188,7 +209,7 @@ static int add_parked(struct shmipc_session *s, const struct returns *r, struct 
 	int err;
 
 	for (uint32_t id = 0; id < tx->nr_live; id++) {
-		memcpy(&frame, &tx->live_table[id], sizeof(frame));
+		read_header(&frame, &tx->live_table[id]);
 		if (!frame.seq)
 			continue;
 		if (frame.seq >= tx->next)
@@ -225,7 +246,7 @@ static int add_ring(struct shmipc_session *s, const struct returns *r)
 	for (uint64_t seq = first_in_ring(tx->next, tx->slots); seq < tx->next; seq++) {
 		bool torn = seq + tx->slots == tx->next;
 
-		memcpy(&frame, &tx->ring[seq & (tx->slots - 1)], sizeof(frame));
+		read_header(&frame, &tx->ring[seq & (tx->slots - 1)]);
 		frame.seq = seq;
 		id = returned_as(r, seq);
 		tx->slot_ids[seq & (tx->slots - 1)] = frame.live < tx->nr_live ? frame.live : 0;
@@ -250,7 +271,7 @@ static int count_last(struct shmipc_session *s)
 
 	if (tx->next == 1)
 		return 0;
-	memcpy(&frame, &tx->ring[(tx->next - 1) & (tx->slots - 1)], sizeof(frame));
+	read_header(&frame, &tx->ring[(tx->next - 1) & (tx->slots - 1)]);
 	st = frame.stream < s->nr_streams ? s->streams[frame.stream] : NULL;
 	if (!st || st->generation != frame.generation)
 		return 0;
@@ -425,7 +446,7 @@ int recover_received(struct shmipc_session *s, struct recovered *re)
 	struct returns r = { 0 };
 	int err;
 
-	re->frames = calloc(rx->nr_live, sizeof(*re->frames));
+	re->frames = malloc(rx->nr_live * sizeof(*re->frames));
 	err = re->frames ? returns_read(&r, rx->returns, rx->nr_returns, rx->control) : -ENOMEM;
 	if (err)
 		return err;

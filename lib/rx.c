@@ -12,6 +12,7 @@
 #include "barrier.h"
 #include "log.h"
 #include "session.h"
+#include "table.h"
 
 int rx_init(struct shmipc_session *s)
 {
@@ -22,8 +23,8 @@ int rx_init(struct shmipc_session *s)
 	list_init(&rx->detached);
 	rx->next = 1;
 	rx->published = 1;
-	rx->mappings = calloc(SHMIPC_SLOTS_MAX, sizeof(*rx->mappings));
-	rx->bufs = calloc(BUF_SLOTS, sizeof(*rx->bufs));
+	rx->mappings = table_alloc(SHMIPC_SLOTS_MAX, sizeof(*rx->mappings));
+	rx->bufs = table_alloc(BUF_SLOTS, sizeof(*rx->bufs));
 	return rx->mappings && rx->bufs ? 0 : -ENOMEM;
 }
 
@@ -43,7 +44,7 @@ int rx_connect(struct shmipc_session *s, const struct geometry *peer,
 	rx->ring = (const void *)(segment + peer->ring);
 	rx->peer_live_table = (const void *)(segment + peer->live_table);
 	rx->peer = (const void *)(segment + peer->control);
-	rx->nodes = calloc(rx->nr_live, sizeof(*rx->nodes));
+	rx->nodes = table_alloc(rx->nr_live, sizeof(*rx->nodes));
 	return rx->nodes ? 0 : -ENOMEM;
 }
 
@@ -54,9 +55,9 @@ void rx_destroy(struct shmipc_session *s)
 	for (uint32_t i = 0; rx->mappings && i < SHMIPC_SLOTS_MAX; i++)
 		if (rx->mappings[i].addr)
 			s->ep->pv->ops->segment_unmap(s->ep->pv, &rx->mappings[i]);
-	free(rx->mappings);
-	free(rx->bufs);
-	free(rx->nodes);
+	table_free(rx->mappings, SHMIPC_SLOTS_MAX, sizeof(*rx->mappings));
+	table_free(rx->bufs, BUF_SLOTS, sizeof(*rx->bufs));
+	table_free(rx->nodes, rx->nr_live, sizeof(*rx->nodes));
 }
 
 /* ---- one frame ---------------------------------------------------------- */

@@ -15,6 +15,7 @@
 #include "barrier.h"
 #include "error.h"
 #include "session.h"
+#include "table.h"
 
 int tx_init(struct shmipc_session *s, const struct shmipc_options *options)
 {
@@ -43,7 +44,7 @@ int tx_connect(struct shmipc_session *s, const struct geometry *peer, const void
 	tx->peer_nr_returns = both.returns;
 	tx->peer = (const void *)((const char *)segment + peer->control);
 	tx->peer_returns = (const void *)((const char *)segment + peer->return_ring);
-	tx->live = calloc(tx->nr_live, sizeof(*tx->live));
+	tx->live = table_alloc(tx->nr_live, sizeof(*tx->live));
 	tx->free_ids = calloc(tx->nr_live, sizeof(*tx->free_ids));
 	tx->slot_ids = calloc(tx->slots, sizeof(*tx->slot_ids));
 	if (!tx->live || !tx->free_ids || !tx->slot_ids)
@@ -58,7 +59,7 @@ void tx_destroy(struct shmipc_session *s)
 {
 	struct tx *tx = &s->tx;
 
-	free(tx->live);
+	table_free(tx->live, tx->nr_live, sizeof(*tx->live));
 	free(tx->free_ids);
 	free(tx->slot_ids);
 	arena_destroy(&tx->arena);
