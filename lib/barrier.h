@@ -50,13 +50,20 @@ static inline void load_fence(void)
 
 /*
  * Orders a store before a later load (publish, then look whether somebody sleeps; say that one
- * sleeps, then look again). ThreadSanitizer ignores fences: there it is a read-modify-write.
+ * sleeps, then look again). ThreadSanitizer ignores fences: there it is a read-modify-write. On x86 the
+ * compiler would lock the word at the top of the stack, which a pop or a ret reads next and then waits
+ * for; a line below nobody reads (4 of 32 ns a message).
  */
 #ifdef __SANITIZE_THREAD__
 extern uint32_t tsan_fence_word;
 static inline void full_fence(void)
 {
 	__atomic_fetch_add(&tsan_fence_word, 1, __ATOMIC_SEQ_CST);
+}
+#elif defined(__x86_64__)
+static inline void full_fence(void)
+{
+	__asm__ volatile("lock addl $0, -64(%%rsp)" : : : "memory", "cc");
 }
 #else
 static inline void full_fence(void)

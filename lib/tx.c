@@ -17,6 +17,9 @@
 #include "session.h"
 #include "table.h"
 
+/* On the way of each message, and called in two places: left to itself the compiler calls them. */
+#define HOT	static inline __attribute__((always_inline))
+
 int tx_init(struct shmipc_session *s, const struct shmipc_options *options)
 {
 	struct tx *tx = &s->tx;
@@ -103,7 +106,7 @@ static bool ring_admits(struct shmipc_session *s)
 }
 
 /* A buffer's memory is the program's own, and none of the pool; but its stream's window counts. */
-static bool window_admits(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t share,
+HOT bool window_admits(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t share,
 			  bool outside)
 {
 	struct tx *tx = &s->tx;
@@ -121,7 +124,7 @@ static bool window_admits(struct shmipc_session *s, const struct shmipc_stream *
 	return st->out_data - 1 < pool && st->out_bytes + share <= limit;
 }
 
-static bool admits(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t share,
+HOT bool admits(struct shmipc_session *s, const struct shmipc_stream *st, uint64_t share,
 		   bool outside)
 {
 	return s->tx.nr_free && window_admits(s, st, share, outside) && ring_admits(s);
@@ -156,7 +159,7 @@ static uint16_t live_take_control(struct shmipc_session *s, struct shmipc_stream
 	return id;
 }
 
-static uint16_t live_take(struct shmipc_session *s, struct shmipc_stream *st, uint64_t share,
+HOT uint16_t live_take(struct shmipc_session *s, struct shmipc_stream *st, uint64_t share,
 			  bool outside)
 {
 	uint16_t id = live_new(s, st);
@@ -171,7 +174,7 @@ static uint16_t live_take(struct shmipc_session *s, struct shmipc_stream *st, ui
 	return id;
 }
 
-static void live_drop(struct shmipc_session *s, uint16_t id)
+HOT void live_drop(struct shmipc_session *s, uint16_t id)
 {
 	struct tx *tx = &s->tx;
 	struct live *live = &tx->live[id];
@@ -283,7 +286,7 @@ static void park(struct shmipc_session *s, uint32_t index)
 }
 
 /* The slot for the next frame, all of it but what depends on the kind filled in. */
-static struct frame *frame_begin(struct shmipc_session *s, struct shmipc_stream *st, uint16_t id)
+HOT struct frame *frame_begin(struct shmipc_session *s, struct shmipc_stream *st, uint16_t id)
 {
 	struct tx *tx = &s->tx;
 	uint32_t index = tx->next & (tx->slots - 1);
@@ -313,7 +316,7 @@ static struct frame *frame_begin(struct shmipc_session *s, struct shmipc_stream 
  * is here when it is written; else the fence of each bell would wait for it. The next one was fetched a
  * frame ago, and to fetch it again would take it from a peer that looks whether it is there.
  */
-static void frame_publish(struct shmipc_session *s, struct shmipc_stream *st, struct frame *frame)
+HOT void frame_publish(struct shmipc_session *s, struct shmipc_stream *st, struct frame *frame)
 {
 	struct tx *tx = &s->tx;
 	const struct frame *ahead;
