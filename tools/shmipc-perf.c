@@ -322,7 +322,7 @@ static bool sane(int argc, char **argv, const struct options *opt)
 	if (opt->suite.only && !suite_has(opt->suite.only))
 		return false;
 	return opt->good && setup.size && setup.size % 8 == 0 && setup.size <= SIZE_MAX_BYTES &&
-	       rounds && runs && runs <= (opt->bench ? SAMPLES_MAX / 2 : RUNS_MAX) &&
+	       rounds && runs && runs <= (opt->bench ? BENCH_RUNS_MAX : RUNS_MAX) &&
 	       opt->bells <= CHANNELS_MAX &&
 	       opt->bench + (opt->bells > 0) + (opt->pause.sessions > 0) <= 1;
 }

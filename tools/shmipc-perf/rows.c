@@ -55,18 +55,35 @@ static double value(const struct sample *sample, size_t field)
 	return v;
 }
 
-double row_median(const struct row *row, size_t field, int class)
+/* Rising. Returns how many. */
+static unsigned int sorted(const struct row *row, size_t field, int class,
+			   double values[SAMPLES_MAX])
 {
-	double values[SAMPLES_MAX];
 	unsigned int n = 0;
 
 	for (unsigned int i = 0; i < row->nr; i++)
 		if (class < 0 || sample_class(row, &row->samples[i]) == class)
 			values[n++] = value(&row->samples[i], field);
+	qsort(values, n, sizeof(values[0]), by_value);
+	return n;
+}
+
+double row_median(const struct row *row, size_t field, int class)
+{
+	double values[SAMPLES_MAX];
+	unsigned int n = sorted(row, field, class, values);
+
 	if (!n)
 		return 0;
-	qsort(values, n, sizeof(values[0]), by_value);
 	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+double row_p99(const struct row *row, size_t field)
+{
+	double values[SAMPLES_MAX];
+	unsigned int n = sorted(row, field, -1, values);
+
+	return n < 100 ? -1 : values[(n * 99 + 99) / 100 - 1];
 }
 
 void row_range(const struct row *row, size_t field, double *least, double *most)

@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include "pair.h"
 
-#define SAMPLES_MAX	48
+#define SAMPLES_MAX	101
+#define BENCH_RUNS_MAX	24		/* there may be twice as many samples, for their classes */
 #define ROWS_MAX	1024
 
 struct workload;
@@ -47,6 +48,8 @@ int row_class(const struct row *row);
 unsigned int row_count(const struct row *row, int class);
 /* Of the samples of one class; @class -1: of all. */
 double row_median(const struct row *row, size_t field, int class);
+/* What 99 of 100 samples are not above; negative: there are less than 100. */
+double row_p99(const struct row *row, size_t field);
 void row_range(const struct row *row, size_t field, double *least, double *most);
 /* Median of @a by that of @b, in the class that both have most of; negative: in none @least. */
 double row_ratio(const struct row *a, const struct row *b, size_t field, unsigned int least);
