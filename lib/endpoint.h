@@ -93,6 +93,7 @@ struct shmipc_endpoint {
 
 	struct lock poll_lock;
 	struct list hot;		/* (poll_lock) */
+	uint32_t found;			/* frames, by all polls; written under poll_lock, read without it */
 	struct spin spin;		/* (leader) */
 	uint32_t seen_ready;		/* (leader) the anchor's ready word before the last sync */
 	unsigned int since_sync;	/* (leader) polls since the last sync */

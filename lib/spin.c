@@ -36,10 +36,13 @@ void spin_preempted(struct spin *spin)
 	spin->skip = SPIN_SKIP;
 }
 
-enum spin_yield spin_may_yield(struct spin *spin)
+enum spin_yield spin_may_yield(struct spin *spin, uint32_t found)
 {
+	uint32_t frames = found - spin->found;
+
+	spin->found = found;
 	if (spin->yield_skip) {
-		spin->yield_skip--;
+		spin->yield_skip -= !frames ? 1 : frames < spin->yield_skip ? frames : spin->yield_skip;
 		return YIELD_NOT;
 	}
 	return spin->yields++ % YIELD_SAMPLE && !spin->yield_pause ? YIELD : YIELD_TIMED;
@@ -54,9 +57,9 @@ static uint32_t longer(uint32_t pause, uint32_t times, uint32_t least, uint32_t 
 	return pause < least ? least : pause < most ? pause : most;
 }
 
-void spin_yielded(struct spin *spin, bool found, uint64_t took_ns)
+void spin_yielded(struct spin *spin, unsigned int found, uint64_t took_ns)
 {
-	if (took_ns > YIELD_LONG_NS)
+	if (took_ns > YIELD_LONG_NS + (uint64_t)found * YIELD_FOUND_NS)
 		spin->yield_pause = longer(spin->yield_pause, 4, YIELD_REST, YIELD_REST_MAX);
 	else if (!found)
 		spin->yield_pause = longer(spin->yield_pause, 2, 1, YIELD_SKIP);

@@ -26,6 +26,7 @@
 #define SPIN_SKIP	16	/* waits without a spin after a preemption */
 #define YIELD_TRIES	2	/* in a wait: the first may find a partner in the midst of its answer */
 #define YIELD_LONG_NS	400000	/* a yield that takes longer: somebody else had the CPU for a slice, or the partner works for long */
+#define YIELD_FOUND_NS	2000	/* longer by this for each frame that it brought: without it a bell would have been rung for each */
 #define YIELD_SAMPLE	2	/* one yield in so many is timed while none takes long: reading the clock costs */
 #define YIELD_SKIP	64	/* at most, waits without a yield after some that found nothing, which cost little */
 #define YIELD_REST	1024	/* at least, after one that took long: what it cost is as much as so many yields save */
@@ -39,8 +40,9 @@ struct spin {
 	uint32_t skip;
 	uint32_t waits;
 	uint32_t yields;
-	uint32_t yield_pause;	/* waits between two of them */
+	uint32_t yield_pause;	/* waits between two of them; one in which frames were found counts as so many */
 	uint32_t yield_skip;	/* until the next */
+	uint32_t found;		/* when the last wait began */
 };
 
 void spin_init(struct spin *spin);
@@ -50,9 +52,9 @@ uint32_t spin_budget(struct spin *spin);
 void spin_learn(struct spin *spin, uint64_t wait_ns);
 void spin_preempted(struct spin *spin);
 
-/* May the wait that begins now yield? */
-enum spin_yield spin_may_yield(struct spin *spin);
-/* It did, and had the CPU again after @took_ns, or 0: not timed. */
-void spin_yielded(struct spin *spin, bool found, uint64_t took_ns);
+/* May the wait that begins now yield? @found: frames, ever. */
+enum spin_yield spin_may_yield(struct spin *spin, uint32_t found);
+/* It did, had the CPU again after @took_ns, or 0: not timed, and found so many frames. */
+void spin_yielded(struct spin *spin, unsigned int found, uint64_t took_ns);
 
 #endif

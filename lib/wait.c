@@ -133,6 +133,7 @@ static unsigned int poll_hot_locked(struct shmipc_endpoint *ep, unsigned int idl
 		if (bits)
 			session_ring(s, bits);
 	}
+	store_relaxed(&ep->found, ep->found + done);
 	return done;
 }
 
@@ -252,8 +253,10 @@ static bool spin(struct shmipc_endpoint *ep, uint64_t begun)
 static bool give_way(struct shmipc_endpoint *ep, int64_t timeout_ns)
 {
 	/* It may take longer than who has so little time wants to wait. */
-	bool hasty = timeout_ns >= 0 && timeout_ns < YIELD_LONG_NS, found = false;
-	enum spin_yield yield = hasty ? YIELD_NOT : spin_may_yield(&ep->spin);
+	bool hasty = timeout_ns >= 0 && timeout_ns < YIELD_LONG_NS;
+	enum spin_yield yield = hasty ? YIELD_NOT :
+					spin_may_yield(&ep->spin, load_relaxed(&ep->found));
+	unsigned int found = 0;
 	uint64_t took = 0;
 
 	if (yield == YIELD_NOT)

@@ -84,13 +84,13 @@ static void test_preempted(void **state)
 
 /* ---- giving way ------------------------------------------------------------------ */
 
-/* @waits that end so, if they yield. Returns how many did. */
-static unsigned int yields(struct spin *spin, unsigned int waits, bool found, uint64_t took_ns)
+/* @waits that end so, if they yield. Returns how many did. No wait is longer for its frames. */
+static unsigned int yields(struct spin *spin, unsigned int waits, unsigned int found, uint64_t took_ns)
 {
 	unsigned int done = 0;
 
 	while (waits--) {
-		enum spin_yield yield = spin_may_yield(spin);
+		enum spin_yield yield = spin_may_yield(spin, 0);
 
 		if (yield == YIELD_NOT)
 			continue;
@@ -109,13 +109,13 @@ static void test_yields(void **state)
 	(void)state;
 	spin_init(&spin);
 	for (int i = 0; i < 10 * YIELD_SAMPLE; i++) {
-		enum spin_yield yield = spin_may_yield(&spin);
+		enum spin_yield yield = spin_may_yield(&spin, 0);
 
 		assert_int_not_equal(yield, YIELD_NOT);
 		timed += yield == YIELD_TIMED;
 		if (!i)
 			assert_int_equal(timed, 1);
-		spin_yielded(&spin, true, yield == YIELD_TIMED ? YIELD_LONG_NS : 0);
+		spin_yielded(&spin, 1, yield == YIELD_TIMED ? YIELD_LONG_NS + YIELD_FOUND_NS : 0);
 	}
 	assert_int_equal(timed, 10);
 }
@@ -128,11 +128,11 @@ static void test_yields_for_nothing(void **state)
 	(void)state;
 	spin_init(&spin);
 	/* 1, 2, 4, ... waits without one. */
-	assert_int_equal(yields(&spin, 1 + 2 + 3 + 5 + 9 + 17 + 33, false, 1000), 7);
-	assert_int_equal(yields(&spin, 100 * (YIELD_SKIP + 1), false, 1000), 100);
+	assert_int_equal(yields(&spin, 1 + 2 + 3 + 5 + 9 + 17 + 33, 0, 1000), 7);
+	assert_int_equal(yields(&spin, 100 * (YIELD_SKIP + 1), 0, 1000), 100);
 	/* One that is found, and it is half as long; soon it is as before. */
-	assert_int_equal(yields(&spin, 3 * YIELD_SKIP, true, 1000), 3 * YIELD_SKIP - (2 * YIELD_SKIP - 1));
-	assert_int_equal(yields(&spin, 1000, true, 1000), 1000);
+	assert_int_equal(yields(&spin, 3 * YIELD_SKIP, 1, 1000), 3 * YIELD_SKIP - (2 * YIELD_SKIP - 1));
+	assert_int_equal(yields(&spin, 1000, 1, 1000), 1000);
 }
 
 /* Somebody else wants the CPU: what a yield costs is then shared by thousands of waits. */
@@ -142,13 +142,34 @@ static void test_yields_that_are_long(void **state)
 
 	(void)state;
 	spin_init(&spin);
-	assert_int_equal(yields(&spin, 1 + YIELD_REST, true, YIELD_LONG_NS + 1), 1);
-	assert_in_range(yields(&spin, 100 * YIELD_REST_MAX, true, 3000000), 95, 102);
+	assert_int_equal(yields(&spin, 1 + YIELD_REST, 1, YIELD_LONG_NS + YIELD_FOUND_NS + 1), 1);
+	assert_in_range(yields(&spin, 100 * YIELD_REST_MAX, 1, 3000000), 95, 102);
 	/* What finds nothing makes it no shorter. */
-	assert_in_range(yields(&spin, 10 * YIELD_REST_MAX, false, 1000), 9, 11);
+	assert_in_range(yields(&spin, 10 * YIELD_REST_MAX, 0, 1000), 9, 11);
 	/* It is alone again. */
-	(void)yields(&spin, 3 * YIELD_REST_MAX, true, 1000);
-	assert_int_equal(yields(&spin, 1000, true, 1000), 1000);
+	(void)yields(&spin, 3 * YIELD_REST_MAX, 1, 1000);
+	assert_int_equal(yields(&spin, 1000, 1, 1000), 1000);
+}
+
+/* A partner that had much to do is no third program; and who finds much in each wait rests for fewer. */
+static void test_yields_for_many(void **state)
+{
+	uint64_t may_take = YIELD_LONG_NS + 256 * YIELD_FOUND_NS;
+	unsigned int waits = 0;
+	struct spin spin;
+
+	(void)state;
+	spin_init(&spin);
+	assert_int_equal(yields(&spin, 1000, 256, may_take), 1000);
+	spin_init(&spin);
+	assert_int_equal(yields(&spin, 1, 256, may_take + 1), 1);
+	for (uint32_t found = 256; spin_may_yield(&spin, found) == YIELD_NOT; found += 256)
+		waits++;
+	assert_int_equal(waits, YIELD_REST / 256);
+	/* Also where one wait finds more than is left. */
+	assert_int_equal(yields(&spin, 1, 1, may_take), 1);
+	assert_int_equal(spin_may_yield(&spin, UINT32_MAX), YIELD_NOT);
+	assert_int_not_equal(spin_may_yield(&spin, 0), YIELD_NOT);
 }
 
 /* However seldom they are long, those that are don't take more than a microsecond or two of each wait. */
@@ -161,14 +182,14 @@ static void test_yields_that_may_be_long(void **state)
 
 		spin_init(&spin);
 		for (unsigned int i = 0; i < waits; i++) {
-			enum spin_yield yield = spin_may_yield(&spin);
+			enum spin_yield yield = spin_may_yield(&spin, 0);
 			bool is_long;
 
 			if (yield == YIELD_NOT)
 				continue;
 			is_long = (++done * 2654435761U >> 8) % one_in == 0;
 			longs += is_long;
-			spin_yielded(&spin, true, is_long && yield == YIELD_TIMED ? 1400000 : 0);
+			spin_yielded(&spin, 1, is_long && yield == YIELD_TIMED ? 1400000 : 0);
 		}
 		print_message("one in %u long: %u yields, %u long\n", one_in, done, longs);
 		/* 1.4 ms each. */
@@ -183,7 +204,7 @@ int main(void)
 		cmocka_unit_test(test_long_waits), cmocka_unit_test(test_never_too_long),
 		cmocka_unit_test(test_preempted), cmocka_unit_test(test_yields),
 		cmocka_unit_test(test_yields_for_nothing), cmocka_unit_test(test_yields_that_are_long),
-		cmocka_unit_test(test_yields_that_may_be_long),
+		cmocka_unit_test(test_yields_for_many), cmocka_unit_test(test_yields_that_may_be_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
