@@ -257,7 +257,7 @@ void recover_forget(struct shmipc_session *s)
 {
 	if (!s->recovered)
 		return;
-	free(s->recovered->frames);
+	table_free(s->recovered->frames, s->rx.nr_live, sizeof(*s->recovered->frames));
 	free(s->recovered->stale);
 	free(s->recovered);
 	s->recovered = NULL;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "barrier.h"
 #include "recover.h"
+#include "table.h"
 
 /* ---- returns ------------------------------------------------------------ */
 
@@ -446,7 +447,7 @@ int recover_received(struct shmipc_session *s, struct recovered *re)
 	struct returns r = { 0 };
 	int err;
 
-	re->frames = malloc(rx->nr_live * sizeof(*re->frames));
+	re->frames = table_alloc(rx->nr_live, sizeof(*re->frames));
 	err = re->frames ? returns_read(&r, rx->returns, rx->nr_returns, rx->control) : -ENOMEM;
 	if (err)
 		return err;

@@ -70,7 +70,7 @@ static unsigned int sorted(const struct row *row, size_t field, int class,
 
 double row_median(const struct row *row, size_t field, int class)
 {
-	double values[SAMPLES_MAX];
+	double values[SAMPLES_MAX] = { 0 };
 	unsigned int n = sorted(row, field, class, values);
 
 	if (!n)
@@ -80,7 +80,7 @@ double row_median(const struct row *row, size_t field, int class)
 
 double row_p99(const struct row *row, size_t field)
 {
-	double values[SAMPLES_MAX];
+	double values[SAMPLES_MAX] = { 0 };
 	unsigned int n = sorted(row, field, -1, values);
 
 	return n < 100 ? -1 : values[(n * 99 + 99) / 100 - 1];
