@@ -50,9 +50,9 @@ static inline void load_fence(void)
 
 /*
  * Orders a store before a later load (publish, then look whether somebody sleeps; say that one
- * sleeps, then look again). ThreadSanitizer ignores fences: there it is a read-modify-write. On x86 the
- * compiler would lock the word at the top of the stack, which a pop or a ret reads next and then waits
- * for; a line below nobody reads (4 of 32 ns a message).
+ * sleeps, then look again). ThreadSanitizer ignores fences: there it is a read-modify-write. On x86
+ * some compilers lock the word at the top of the stack, which the next pop or ret reads and then waits for;
+ * so a word of the red zone, which hardly anybody reads (docs/performance.md).
  */
 #ifdef __SANITIZE_THREAD__
 extern uint32_t tsan_fence_word;

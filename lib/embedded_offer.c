@@ -377,8 +377,11 @@ static void give_up_memory(struct segment *segment, int empty)
 		addr = mmap(segment->addr, segment->len, PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_FIXED, empty, 0);
 	if (addr == MAP_FAILED)
-		(void)mmap(segment->addr, segment->len, PROT_NONE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+		addr = mmap(segment->addr, segment->len, PROT_NONE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	/* Under a limit of locked memory neither may be made. That one can: it is what counts. */
+	if (addr == MAP_FAILED)
+		mprotect(segment->addr, segment->len, PROT_NONE);
 }
 
 static void tell_peer(const struct session *s, int pidfd)
@@ -403,7 +406,7 @@ static void hand_over_locked(struct embedded *e, int channel, int pidfd)
 	struct move done = move_about(MOVE_DONE, 0);
 	struct object *object;
 	unsigned int at = 0;
-	int fds[MOVE_FDS], empty = memfd_create("shmipc-moved", MFD_CLOEXEC);
+	int fds[MOVE_FDS], empty = embedded_memfd();
 
 	while ((object = object_next(e, &at, OBJECT_SEGMENT)))
 		give_up_memory(container_of(object, struct segment, object), empty);

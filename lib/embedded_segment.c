@@ -63,7 +63,7 @@ static int map_and_seal(struct segment *segment, int fd, size_t len, bool sealed
 }
 
 /* Where the machine demands it (vm.memfd_noexec): never to be executed. Before Linux 6.3 that can't be said. */
-static int make_memfd(void)
+int embedded_memfd(void)
 {
 	int fd = memfd_create("shmipc", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
 
@@ -73,7 +73,7 @@ static int make_memfd(void)
 
 static int make(struct segment *segment, size_t len, bool sealed)
 {
-	int fd = make_memfd();
+	int fd = embedded_memfd();
 	int err = 0;
 
 	if (fd < 0)

@@ -99,13 +99,25 @@ int shmipc_offer_cancel(struct shmipc_endpoint *ep)
 
 /* ---- the pause ------------------------------------------------------------ */
 
+/* Is there a frame that was taken off the ring and not returned? */
+static bool holds_frames(const struct shmipc_session *s)
+{
+	if (!list_empty(&s->rx.closed) || !list_empty(&s->rx.detached))
+		return true;
+	for (uint32_t i = 0; i < s->nr_streams; i++)
+		if (s->streams[i] && s->streams[i]->held)
+			return true;
+	return false;
+}
+
 /* Does the program have pointers into the session's memory? */
 static bool session_lent(struct shmipc_session *s)
 {
-	bool lent = false;
+	bool lent = false, holds;
 
 	lock(&s->rx.lock);
-	for (uint32_t i = 0; i < s->rx.nr_live; i++)
+	holds = holds_frames(s);
+	for (uint32_t i = 0; holds && i < s->rx.nr_live; i++)
 		lent |= s->rx.nodes[i].stream && s->rx.nodes[i].leased;
 	lock(&s->tx.lock);
 	lent |= s->tx.reserved > 0;

@@ -410,7 +410,7 @@ static int deliver_all(struct shmipc_session *s)
 	struct recovered *re = s->recovered;
 	uint64_t next = s->rx.next, *consumed = all_consumed(s);
 	bool *begun = calloc(s->nr_streams, sizeof(*begun));
-	struct frame *ring = table_alloc(s->rx.slots, sizeof(*ring));
+	struct frame *ring = malloc(s->rx.slots * sizeof(*ring));
 	int err = consumed && begun && ring ? 0 : -ENOMEM;
 
 	for (uint32_t i = 0; i < re->nr_frames && !err; i++) {
@@ -422,7 +422,7 @@ static int deliver_all(struct shmipc_session *s)
 	}
 	s->rx.next = next;
 	free(begun);
-	table_free(ring, s->rx.slots, sizeof(*ring));
+	free(ring);
 	for (uint32_t slot = 0; slot < s->nr_streams && !err; slot++) {
 		struct shmipc_stream *st = s->streams[slot];
 

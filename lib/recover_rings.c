@@ -155,7 +155,8 @@ static uint64_t length_of(const struct frame *frame)
 /* All but inline payload that lies behind the first cache line: it says nothing here. */
 static void read_header(struct frame *to, const struct frame *from)
 {
-	_Static_assert(offsetof(struct frame, block.length) < CACHE_LINE, "a block is in the header");
+	_Static_assert(offsetof(struct frame, block) + sizeof(from->block) <= CACHE_LINE,
+		       "a block is in the header");
 	memcpy(to, from, CACHE_LINE);
 }
 

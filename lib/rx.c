@@ -14,6 +14,8 @@
 #include "session.h"
 #include "table.h"
 
+#define SLOT_TABLES	(SHMIPC_SLOTS_MAX * sizeof(struct pv_mapping) + BUF_SLOTS * sizeof(struct rx_buf))
+
 int rx_init(struct shmipc_session *s)
 {
 	struct rx *rx = &s->rx;
@@ -23,9 +25,12 @@ int rx_init(struct shmipc_session *s)
 	list_init(&rx->detached);
 	rx->next = 1;
 	rx->published = 1;
-	rx->mappings = table_alloc(SHMIPC_SLOTS_MAX, sizeof(*rx->mappings));
-	rx->bufs = table_alloc(BUF_SLOTS, sizeof(*rx->bufs));
-	return rx->mappings && rx->bufs ? 0 : -ENOMEM;
+	/* One of the kernel's mappings for both: a process may not have endlessly many. */
+	rx->mappings = table_alloc(1, SLOT_TABLES);
+	if (!rx->mappings)
+		return -ENOMEM;
+	rx->bufs = (struct rx_buf *)(rx->mappings + SHMIPC_SLOTS_MAX);
+	return 0;
 }
 
 /* @peer is checked. @mapping is the peer's first segment, and rx's to unmap from now on. */
@@ -55,8 +60,7 @@ void rx_destroy(struct shmipc_session *s)
 	for (uint32_t i = 0; rx->mappings && i < SHMIPC_SLOTS_MAX; i++)
 		if (rx->mappings[i].addr)
 			s->ep->pv->ops->segment_unmap(s->ep->pv, &rx->mappings[i]);
-	table_free(rx->mappings, SHMIPC_SLOTS_MAX, sizeof(*rx->mappings));
-	table_free(rx->bufs, BUF_SLOTS, sizeof(*rx->bufs));
+	table_free(rx->mappings, 1, SLOT_TABLES);
 	table_free(rx->nodes, rx->nr_live, sizeof(*rx->nodes));
 }
 

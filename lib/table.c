@@ -21,6 +21,7 @@ void table_free(void *table, size_t n, size_t size)
 
 #else
 
+/* A few thousand entries of a hundred bytes: the product is far from too large. */
 void *table_alloc(size_t n, size_t size)
 {
 	void *table = mmap(NULL, n * size, PROT_READ | PROT_WRITE,
@@ -31,8 +32,9 @@ void *table_alloc(size_t n, size_t size)
 
 void table_free(void *table, size_t n, size_t size)
 {
-	if (table)
-		munmap(table, n * size);
+	/* In the midst of a neighbour's pages that splits a mapping, of which there may be no more. */
+	if (table && munmap(table, n * size))
+		madvise(table, n * size, MADV_DONTNEED);
 }
 
 #endif

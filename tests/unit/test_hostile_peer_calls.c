@@ -190,6 +190,7 @@ static unsigned int list_length(const struct list *head)
 }
 
 static bool no_mappings;
+#define SLOT_TABLES	(SHMIPC_SLOTS_MAX * sizeof(struct pv_mapping) + BUF_SLOTS * sizeof(struct rx_buf))
 
 /* The library's as well: it is linked in. As lib/table.c gets its memory. */
 #ifdef __SANITIZE_ADDRESS__
@@ -197,7 +198,7 @@ void *calloc(size_t nr, size_t size)
 {
 	static void *(*real)(size_t nr, size_t size);
 
-	if (no_mappings && nr == SHMIPC_SLOTS_MAX && size == sizeof(struct pv_mapping))
+	if (no_mappings && nr == 1 && size == SLOT_TABLES)
 		return NULL;
 	if (!real)
 		real = (void *(*)(size_t, size_t))dlsym(RTLD_NEXT, "calloc");
@@ -206,7 +207,7 @@ void *calloc(size_t nr, size_t size)
 #else
 void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
-	if (no_mappings && len == SHMIPC_SLOTS_MAX * sizeof(struct pv_mapping)) {
+	if (no_mappings && len == SLOT_TABLES) {
 		errno = ENOMEM;
 		return MAP_FAILED;
 	}
