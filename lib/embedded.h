@@ -204,7 +204,7 @@ int watch_add(struct embedded *e, int fd, uint32_t handle, enum watch what);
 void watch_del(struct embedded *e, int fd);
 
 /* embedded_segment.c */
-/* Without a byte, to be mapped and sealed; or -1 and errno. */
+/* A file without a byte, which may be sealed and is closed by exec; or -1 and errno. */
 int embedded_memfd(void);
 int embedded_segment_create(struct provider *pv, size_t len, bool sealed,
 			    struct pv_segment *segment);

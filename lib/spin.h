@@ -10,8 +10,8 @@
  * Where both share a CPU, looking keeps the partner from running. There a wait first gives the CPU
  * away, as sched_yield() does. Two programs that have the CPU to themselves take turns so, and neither sleeps.
  * A third that wants it all would get it for a millisecond or three at each yield, where a wake is
- * served sooner: so yields are timed, one in two while all is well, and after one that took long the next
- * is a thousand waits away, after several many.
+ * served sooner: so yields are timed, one in two while all is well, and after one that took long, for
+ * what it brought, the next is a thousand waits away, or fewer that find many frames each; after several many.
  */
 #ifndef SHMIPC_SPIN_H
 #define SHMIPC_SPIN_H

@@ -5,7 +5,7 @@
  * They are as large as the peer may make it necessary, and a session that is new, or that has just
  * been taken over, uses some entries of each. So they are the kernel's zero pages, not the C
  * library's memory: a page that is not touched costs nothing, and nobody has to write zeros. One that is
- * only read costs a fault: who looks through a whole table asks first whether there is anything in it.
+ * only read costs a fault, too.
  */
 #ifndef SHMIPC_TABLE_H
 #define SHMIPC_TABLE_H

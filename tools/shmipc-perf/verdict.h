@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
-/* verdict.h - what has to be reached, as ratios within one run */
+/* verdict.h - what has to be reached, nearly all as ratios within one run */
 #ifndef SHMIPC_PERF_VERDICT_H
 #define SHMIPC_PERF_VERDICT_H
 
